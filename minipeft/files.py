@@ -1,0 +1,52 @@
+"""Arrays in files: npz without pickle, a JSON header inside, written whole or not at all."""
+
+import json
+import os
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+
+class FileError(ValueError):
+    """A file that cannot be used, and why."""
+
+
+def write_npz(path, header, arrays):
+    """Write {name: array} and a JSON-able header; the old file stays until the new one is safely on the disk."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    text = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    try:
+        with open(part, "wb") as file:
+            np.savez(file, header=text, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_npz(path, kind):
+    """(header, {name: array}) of a file that write_npz wrote with header["kind"] == kind.
+
+    Raises: FileNotFoundError; FileError if the file is not such an npz, is damaged, or holds another kind of thing.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    if not path.is_file():
+        raise FileError(f"{path} is not a file")
+    try:
+        with np.load(path, allow_pickle=False) as npz:
+            arrays = {name: npz[name] for name in npz.files}
+        header = json.loads(arrays.pop("header").tobytes())
+        found = header["kind"]
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise FileError(
+            f"{path} is not a readable minipeft {kind}: it is damaged, cut short, or something else ({error})"
+        ) from error
+    if found != kind:
+        raise FileError(f"{path} holds a minipeft {found}, where a {kind} is needed")
+    return header, arrays

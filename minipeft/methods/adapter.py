@@ -1,0 +1,108 @@
+"""Adapters: a small network with a bottleneck, after or beside a frozen part (Houlsby et al., 2019; He et al., 2022)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..model.attention import CausalSelfAttention
+from ..model.gpt2 import MLP, Block
+from ..model.layers import GELU, Linear
+from ..model.module import Module, Wrapper, chain
+from .method import Method
+
+
+class Bottleneck(Module):
+    """Down to m numbers, bend, and up again.
+
+        f(x) = gelu(x W_down + b_down) W_up + b_up
+
+    Shapes:   x, f (N, T, D), W_down (D, m), W_up (m, D)
+    Trains:   2 D m + m + D numbers
+    At init:  f = 0: W_down ~ N(0, 1/D) and W_up, b_down, b_up = 0
+    """
+
+    def __init__(self, d, m, rng, dtype="float64"):
+        self.down, self.act, self.up = Linear(d, m, rng, d**-0.5, dtype), GELU(), Linear(m, d, rng, 0, dtype)
+
+    def forward(self, x):
+        return chain(x, self.down, self.act, self.up)
+
+
+class SequentialAdapter(Wrapper):
+    """The adapter reads what the frozen part wrote (Houlsby et al., 2019, fig. 2).
+
+        y = u + f(u),   u = base(x)
+        du = dy + back_f(dy),   dx = back_base(du)
+
+    Shapes:   x, u, y (N, T, D)
+    """
+
+    cannot_fold = "the gelu between its two matrices keeps them from being one matrix"
+
+    def __init__(self, base, adapter):
+        super().__init__(base)
+        self.adapter = adapter
+
+    def forward(self, x):
+        u, base_backward = self.base(x)
+        f, adapter_backward = self.adapter(u)
+
+        def backward(dy, need_dx=True):
+            if not need_dx and not self.base.trains():
+                return adapter_backward(dy, need_dx=False)
+            return base_backward(dy + adapter_backward(dy), need_dx)
+
+        return u + f, backward
+
+
+class ParallelAdapter(SequentialAdapter):
+    """The adapter reads what the frozen part read (He et al., 2022, table 1).
+
+        y = base(x) + f(x)
+        dx = back_base(dy) + back_f(dy)
+
+    Shapes:   x, y (N, T, D)
+    """
+
+    def forward(self, x):
+        u, base_backward = self.base(x)
+        f, adapter_backward = self.adapter(x)
+
+        def backward(dy, need_dx=True):
+            dx, df = base_backward(dy, need_dx), adapter_backward(dy, need_dx)
+            return dx + df if need_dx else None
+
+        return u + f, backward
+
+
+KINDS = {"sequential": SequentialAdapter, "parallel": ParallelAdapter}
+
+
+@dataclass
+class Adapter(Method):
+    """Bottlenecks of width m around every attention, MLP or block whose path matches `targets`.
+
+    Houlsby et al. (2019) adapt attention and MLP, the default.  Pfeiffer et al. (2021) adapt once a block, after the
+    MLP: targets="*.mlp" adapts what the MLP adds, targets="h.[0-9]" the stream after it was added.  The parallel
+    adapter of He et al. (2022) is kind="parallel", targets="*.mlp"; it reads ln_2(h), what the MLP reads.
+
+    Trains:   2 D m + m + D numbers for each place
+    """
+
+    m: int = 16
+    targets: str | tuple = ("*.attn", "*.mlp")
+    kind: str = "sequential"
+
+    name = "adapter"
+
+    def inject(self, model, rng):
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {self.kind!r}")
+        if not isinstance(self.m, (int, np.integer)) or self.m < 1:
+            raise ValueError(f"m, the width of the bottleneck, must be a whole number of at least 1, not {self.m!r}")
+        d, dtype = model.config.n_embd, model.config.dtype
+
+        def wrapper(part):
+            return KINDS[self.kind](part, Bottleneck(d, self.m, rng, dtype))
+
+        model.wrap(self.targets, wrapper, kind=(CausalSelfAttention, MLP, Block))

@@ -1,0 +1,18 @@
+"""Full fine-tuning: the baseline that every PEFT method is measured against."""
+
+from dataclasses import dataclass
+
+from .method import Method
+
+
+@dataclass
+class FullFineTuning(Method):
+    """Train every parameter of the base.  Nothing is wrapped, and nothing can be switched off or given back.
+
+    Trains:   everything: V D + n_positions D + n_layer (12 D² + 13 D) + 2 D numbers
+    """
+
+    name, trains_base = "full", True
+
+    def inject(self, model, rng):
+        model.requires_grad_(True)

@@ -1,0 +1,13 @@
+"""The transformer: each layer's forward and backward, and nothing about PEFT."""
+
+from .attention import Attention, CausalSelfAttention
+from .generate import generate
+from .gpt2 import GPT2, MLP, Block, GPT2Config
+from .layers import GELU, Dropout, Embedding, LayerNorm, Linear, TiedHead
+from .loss import cross_entropy
+from .module import Module, Parameter, Wrapper, chain
+
+__all__ = [
+    "GELU", "GPT2", "MLP", "Attention", "Block", "CausalSelfAttention", "Dropout", "Embedding", "GPT2Config", "LayerNorm",
+    "Linear", "Module", "Parameter", "TiedHead", "Wrapper", "chain", "cross_entropy", "generate",
+]  # fmt: skip

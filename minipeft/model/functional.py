@@ -1,0 +1,75 @@
+"""Mathematics without parameters: softmax, gelu and its slope, and the few sums that every backward needs."""
+
+import numpy as np
+
+
+def rows(x):
+    """View x as a matrix, one row per token: (..., D) -> (N T, D), so that BLAS sees one large product."""
+    return x.reshape(-1, x.shape[-1])
+
+
+def matmul(x, W):
+    """x W over the last axis: (..., I), (I, O) -> (..., O)."""
+    return (rows(x) @ W).reshape(*x.shape[:-1], W.shape[-1])
+
+
+def outer(x, dy):
+    """dW for y = x W: xᵀ dy summed over batch and time, (..., I), (..., O) -> (I, O)."""
+    return rows(x).T @ rows(dy)
+
+
+def total(dy):
+    """db for y = ... + b: dy summed over batch and time, (..., O) -> (O,)."""
+    return rows(dy).sum(0)
+
+
+def dot(a, b):
+    """⟨a, b⟩ along the last axis, kept as an axis of one: (..., D), (..., D) -> (..., 1).
+
+    einsum never forms the product a ⊙ b, and is three times faster than (a * b).sum(-1) on short rows.
+    """
+    return np.einsum("...d,...d->...", a, b)[..., None]
+
+
+def mean(x):
+    """The mean along the last axis, kept as an axis of one: (..., D) -> (..., 1)."""
+    return np.einsum("...d->...", x)[..., None] / x.shape[-1]
+
+
+def softmax(z):
+    """p = exp(z − max z) / Σ exp(z − max z) along the last axis; the max only guards against overflow."""
+    p = z - z.max(-1, keepdims=True)
+    np.exp(p, out=p)
+    p /= np.einsum("...s->...", p)[..., None]
+    return p
+
+
+def gelu(x):
+    """y = ½ x (1 + tanh u),  u = √(2/π) (x + 0.044715 x³), and dy/dx (Hendrycks & Gimpel, 2016; the form GPT-2 uses).
+
+        dy/dx = h (1 + (1 − tanh u) x du/dx),   h = ½ (1 + tanh u),   x du/dx = 3 u − 2 √(2/π) x
+
+    Returns (y, slope).  The slope is computed here, while x and tanh u are at hand: backward then keeps one array
+    instead of two.  This is the widest array of the model, so the sums below reuse their memory.
+    """
+    c = (2 / np.pi) ** 0.5
+    u = x * x
+    u *= 0.044715 * c
+    u += c
+    u *= x
+    t = np.tanh(u)
+    h = t + 1
+    h *= 0.5
+    u *= 3
+    u -= (2 * c) * x  # x du/dx
+    slope = np.subtract(1, t, out=t)
+    slope *= u
+    slope += 1
+    slope *= h
+    h *= x
+    return h, slope
+
+
+def transposed(x):
+    """xᵀ of the last two axes, laid out anew: BLAS takes twice as long to multiply by a short matrix read sideways."""
+    return np.ascontiguousarray(x.swapaxes(-1, -2))

@@ -1,0 +1,128 @@
+"""Writing text with the model: one token after another, with a cache of the keys and values already computed."""
+
+from contextlib import contextmanager, nullcontext
+
+import numpy as np
+
+from .attention import Attention
+from .functional import softmax
+from .module import Wrapper
+
+
+class ShiftedPositions(Wrapper):
+    """y = wpe[positions + offset]: the tokens start further along, after virtual or cached ones.
+
+    Raises: ValueError if they would run over the last position
+    """
+
+    cannot_fold = "virtual tokens, and the positions that they take, are not a change of any weight"
+
+    def __init__(self, base, offset):
+        super().__init__(base)
+        self.virtual_tokens = self.offset = offset
+
+    def forward(self, positions):
+        last, n = positions[-1] + self.offset, self.positions()
+        if last >= n:
+            raise ValueError(
+                f"{len(positions)} tokens after {self.offset} virtual or cached ones need {last + 1} positions; "
+                f"this model has n_positions = {n}"
+            )
+        return self.base(positions + self.offset)
+
+    def positions(self):
+        return self.base.positions() if isinstance(self.base, ShiftedPositions) else len(self.base.weight.data)
+
+
+class CachedAttention(Wrapper):
+    """o = base(q, [past k; k], [past v; v]), and the keys and values of this call are past in the next one.
+
+    For generation only, under caching(): it remembers from call to call, as no other layer does.
+    """
+
+    def __init__(self, base):
+        super().__init__(base)
+        self.past = None
+
+    def forward(self, q, k, v):
+        if self.past:
+            k, v = (np.concatenate(pair, axis=1) for pair in zip(self.past, (k, v), strict=True))
+        self.past = k, v
+        return self.base(q, k, v)
+
+
+@contextmanager
+def caching(model):
+    """with caching(model) as step: step(ids) -> logits, where each call goes on where the last one ended.
+
+    The cache goes around everything else at attn.core, so it works with whatever a PEFT method has put there.  What acts
+    only at the start of a sequence (a soft prompt) is taken off after the first call: its keys are in the cache by then.
+    """
+    paths = model.wrap("*.core", CachedAttention, kind=Attention) + model.wrap("wpe", lambda wpe: ShiftedPositions(wpe, 0))
+    caches, shift = [model.get_submodule(path) for path in paths[:-1]], model.wpe
+    taken_off = []
+
+    def step(ids):
+        logits, _ = model(ids)
+        while at_start := [(path, node) for path, node in model.walk() if getattr(node, "only_at_start", False)]:
+            path, node = at_start[0]
+            taken_off.append((path, node))
+            model.set_submodule(path, node.base)
+        shift.offset = caches[0].past[0].shape[1]
+        return logits
+
+    try:
+        yield step
+    finally:
+        for path, node in reversed(taken_off):
+            model.set_submodule(path, node)
+        for path in paths:
+            model.set_submodule(path, model.get_submodule(path).base)
+
+
+def choose(logits, temperature, top_k, rng):
+    """The next token of each sequence: logits (N, V) -> ids (N,)."""
+    if temperature == 0:
+        return logits.argmax(-1)
+    z = logits.astype("float64") / temperature
+    if top_k is not None:
+        z[z < np.partition(z, -top_k, axis=-1)[:, -top_k, None]] = -np.inf
+    return (softmax(z).cumsum(-1) < rng.random((len(z), 1))).sum(-1).clip(max=z.shape[-1] - 1)
+
+
+def generate(model, ids, n, temperature=0.0, top_k=None, rng=None, cache=True):
+    """Append n tokens to each sequence of ids and return them all.
+
+    temperature 0 takes the likeliest token each time; above 0 tokens are drawn from softmax(logits / temperature), with
+    top_k only among the k likeliest, by the generator rng.  When the context window is full, its older half is dropped.
+    cache=False computes every step anew: the same tokens, slower.
+
+    Shapes:   ids (N, T), result (N, T + n)
+    Raises:   ValueError for a negative temperature, top_k outside 1 ... V, n < 0, ids longer than the window, or a
+              temperature without rng
+    """
+    V, ids = model.config.vocab_size, np.asarray(ids)
+    window = model.config.n_positions - sum(getattr(node, "virtual_tokens", 0) for _, node in model.walk())
+    if not 0 <= temperature < np.inf:
+        raise ValueError(f"temperature must be 0 (greedy) or more, not {temperature}")
+    if top_k is not None and not 1 <= top_k <= V:
+        raise ValueError(f"top_k must lie in 1 ... {V}, not {top_k}")
+    if temperature > 0 and rng is None:
+        raise ValueError("temperature > 0 draws tokens at random: hand in rng=np.random.default_rng(seed)")
+    if n < 0 or ids.ndim != 2 or not 1 <= ids.shape[1] <= window:
+        raise ValueError(f"generate adds n ≥ 0 tokens to ids (N, T) with 1 ≤ T ≤ {window}; n = {n}, ids {ids.shape}")
+    training = model.training
+    model.eval()
+    try:
+        start, end = 0, ids.shape[1] + n
+        while ids.shape[1] < end:
+            with caching(model) if cache else nullcontext() as step:
+                new = ids[:, start:]
+                while ids.shape[1] < end and ids.shape[1] - start <= window:
+                    logits = step(new) if cache else model(ids[:, start:])[0]
+                    new = choose(logits[:, -1], temperature, top_k, rng)[:, None]
+                    ids = np.concatenate([ids, new], axis=1)
+            start = ids.shape[1] - max(window // 2, 1)
+    finally:
+        model.train(training)
+    return ids
