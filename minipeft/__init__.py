@@ -30,7 +30,7 @@ from .model import GPT2, GPT2Config, Module, Parameter, Wrapper, cross_entropy, 
 keep_freed_memory()
 
 __all__ = [
-    "GPT2", "METHODS", "Adapter", "FullFineTuning", "GPT2Config", "LoRA", "Method", "Module", "Parameter", "PrefixTuning",
-    "PromptTuning", "Stack", "Wrapper", "cross_entropy", "disabled", "generate", "get_peft_model", "load_adapter", "merge",
-    "save_adapter", "unwrap",
+    "GPT2", "METHODS", "Adapter", "FullFineTuning", "GPT2Config", "LoRA", "Method", "Module", "Parameter",
+    "PrefixTuning", "PromptTuning", "Stack", "Wrapper", "cross_entropy", "disabled", "generate", "get_peft_model",
+    "load_adapter", "merge", "save_adapter", "unwrap",
 ]  # fmt: skip

@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 
 
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, TypeError, KeyError, AttributeError)
+
+
 class FileError(ValueError):
     """A file that cannot be used, and why."""
 
@@ -43,7 +46,7 @@ def read_npz(path, kind):
             arrays = {name: npz[name] for name in npz.files}
         header = json.loads(arrays.pop("header").tobytes())
         found = header["kind"]
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except DAMAGE as error:
         raise FileError(
             f"{path} is not a readable minipeft {kind}: it is damaged, cut short, or something else ({error})"
         ) from error

@@ -1,4 +1,4 @@
-"""Adapters: a small network with a bottleneck, after or beside a frozen part (Houlsby et al., 2019; He et al., 2022)."""
+"""Adapters: a small bottleneck network after or beside a frozen part (Houlsby et al., 2019; He et al., 2022)."""
 
 from dataclasses import dataclass
 

@@ -232,7 +232,9 @@ def fill(model, arrays, path):
     ours = own_arrays(model)
     if arrays.keys() != ours.keys():
         missing, extra = sorted(ours.keys() - arrays.keys()), sorted(arrays.keys() - ours.keys())
-        raise FileError(f"{path} does not hold what its method needs: missing {missing or 'nothing'}, unknown {extra or 'nothing'}")
+        raise FileError(
+            f"{path} does not hold what its method needs: missing {missing or 'nothing'}, unknown {extra or 'nothing'}"
+        )
     for name, array in arrays.items():
         if array.shape != ours[name].shape:
             raise FileError(f"{path}: {name} has shape {array.shape} where {ours[name].shape} is needed")

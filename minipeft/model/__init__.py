@@ -8,6 +8,6 @@ from .loss import cross_entropy
 from .module import Module, Parameter, Wrapper, chain
 
 __all__ = [
-    "GELU", "GPT2", "MLP", "Attention", "Block", "CausalSelfAttention", "Dropout", "Embedding", "GPT2Config", "LayerNorm",
-    "Linear", "Module", "Parameter", "TiedHead", "Wrapper", "chain", "cross_entropy", "generate",
+    "GELU", "GPT2", "MLP", "Attention", "Block", "CausalSelfAttention", "Dropout", "Embedding", "GPT2Config",
+    "LayerNorm", "Linear", "Module", "Parameter", "TiedHead", "Wrapper", "chain", "cross_entropy", "generate",
 ]  # fmt: skip

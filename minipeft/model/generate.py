@@ -55,10 +55,12 @@ class CachedAttention(Wrapper):
 def caching(model):
     """with caching(model) as step: step(ids) -> logits, where each call goes on where the last one ended.
 
-    The cache goes around everything else at attn.core, so it works with whatever a PEFT method has put there.  What acts
-    only at the start of a sequence (a soft prompt) is taken off after the first call: its keys are in the cache by then.
+    The cache goes around everything else at attn.core, so it works with whatever a PEFT method has put there.  What
+    acts only at the start of a sequence (a soft prompt) is taken off after the first call: by then the cache has its
+    keys.
     """
-    paths = model.wrap("*.core", CachedAttention, kind=Attention) + model.wrap("wpe", lambda wpe: ShiftedPositions(wpe, 0))
+    paths = model.wrap("*.core", CachedAttention, kind=Attention)
+    paths += model.wrap("wpe", lambda wpe: ShiftedPositions(wpe, 0))
     caches, shift = [model.get_submodule(path) for path in paths[:-1]], model.wpe
     taken_off = []
 

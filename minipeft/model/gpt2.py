@@ -107,7 +107,8 @@ class GPT2(Module):
         tok, back_tok = self.wte(ids)  # (N, T, D)
         T = tok.shape[1]  # tok's length, not ids': a soft prompt makes it longer
         if T > self.config.n_positions:
-            raise ValueError(f"{T} tokens (of which {T - ids.shape[1]} virtual) do not fit into {self.config.n_positions} positions")
+            virtual, n = T - ids.shape[1], self.config.n_positions
+            raise ValueError(f"{T} tokens, {virtual} of them virtual, do not fit into n_positions = {n}")
         pos, back_pos = self.wpe(np.arange(T))  # (T, D)
         layers = [*self.h, self.ln_f, self.lm_head]
         embeds = self.wte.trains() or self.wpe.trains()
