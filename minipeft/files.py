@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, TypeError, KeyError, AttributeError)
 
 

@@ -1,0 +1,124 @@
+"""The base models that come with the package, and how each was made."""
+
+import hashlib
+import platform
+from dataclasses import asdict, replace
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from ..files import read_npz, write_npz
+from ..methods import FullFineTuning, get_peft_model
+from ..model import GPT2, GPT2Config
+from .data import (
+    ALPHABET,
+    PAD,
+    encode,
+    plain,
+    pretraining_batches,
+    symbols_batch,
+    text_batches,
+    text_windows,
+)  # fmt: skip
+from .loop import evaluate, fit
+from .optimizers import AdamW
+
+DATA = resources.files("minipeft").joinpath("data")
+CONFIGS = {
+    "symbols": GPT2Config(vocab_size=PAD + 1, n_positions=40, n_embd=64, n_layer=2, n_head=4, dtype="float32"),
+    "english": GPT2Config(len(ALPHABET), n_positions=128, n_embd=96, n_layer=3, n_head=4, dtype="float32"),
+}
+
+
+def base_names():
+    """The names that load_base knows."""
+    return sorted(CONFIGS)
+
+
+def load_base(name, dtype="float64"):
+    """A pretrained GPT2: "symbols" (tasks on sequences of symbols) or "english" (documentation, character by character).
+
+    Raises: ValueError for another name
+    """
+    if name not in CONFIGS:
+        raise ValueError(f"there is no base {name!r}; there are: {', '.join(base_names())}")
+    with resources.as_file(DATA.joinpath(f"{name}.npz")) as path:
+        return read_base(path, dtype)
+
+
+def read_base(path, dtype="float64"):
+    """A GPT2 from a file that write_base wrote."""
+    header, arrays = read_npz(path, "base")
+    model = GPT2(replace(GPT2Config(**header["config"]), dtype=dtype))
+    for name, parameter in model.named_parameters():
+        parameter.data[...] = arrays[name]
+    return model
+
+
+def write_base(model, path):
+    write_npz(path, {"kind": "base", "config": asdict(model.config)}, {n: p.data for n, p in model.named_parameters()})
+
+
+def documentation():
+    """(training text, held-out text, digest): what help("topics") prints, which every CPython carries; the last 5% are
+    held out.  It differs a little between Python versions."""
+    from pydoc_data.topics import topics
+
+    text, _ = plain("\n".join(topics[name] for name in sorted(topics)))
+    cut = int(0.95 * len(text))
+    return text[:cut], text[cut:], hashlib.sha256(text.encode()).hexdigest()
+
+
+def pretrain(name, folder, steps=None, seed=0, progress=True):
+    """Make a base anew, by full fine-tuning from random weights; write NAME.npz and its card NAME.md; return the card.
+
+    Raises: ValueError for another name
+    """
+    if name not in CONFIGS:
+        raise ValueError(f"there is no base {name!r}; there are: {', '.join(base_names())}")
+    model = get_peft_model(GPT2(CONFIGS[name], seed), FullFineTuning())
+    steps = steps or {"symbols": 6000, "english": 3000}[name]
+    recipe = pretrain_symbols if name == "symbols" else pretrain_english
+    data, result = recipe(model, steps, seed, progress)
+    size = sum(parameter.data.size for _, parameter in model.named_parameters())
+    config = ", ".join(f"{key} {value}" for key, value in asdict(model.config).items())
+    card = (
+        f"# The base model `{name}`\n\n{data}\n\n"
+        f"- Shape: {config}; {size:,} parameters.\n"
+        f"- Training: {steps:,} steps of AdamW (learning rate 3e-3, warm-up, cosine; clipped at 1), seed {seed}.\n"
+        f"- Made with Python {platform.python_version()} and NumPy {np.__version__}.\n"
+        f"- {result}\n\nMake it again with `python -m minipeft pretrain {name}`.\n"
+    )
+    folder = Path(folder)
+    write_base(model, folder / f"{name}.npz")
+    (folder / f"{name}.md").write_text(card, encoding="utf-8")
+    return card
+
+
+def pretrain_symbols(model, steps, seed, progress):
+    fit(model, pretraining_batches, steps, AdamW(model, lr=3e-3), seed=seed, progress=progress, label="symbols")
+    rng = np.random.default_rng(seed + 1)
+    exact = {task: evaluate(model, [symbols_batch(task, rng, 500)]).exact for task in ("copy", "reverse", "plus")}
+    data = (
+        "Data: sequences `[task] x1 ... x8 SEP y1 ... y8` over 16 symbols, drawn anew for every step, 64 a step, behind\n"
+        "0 to 23 padding tokens. Three tasks: copy, reverse, and +1 (each symbol becomes the next)."
+    )
+    return data, "Exact sequences out of 500 new ones: " + ", ".join(f"{t} {e:.1%}" for t, e in exact.items()) + "."
+
+
+def pretrain_english(model, steps, seed, progress):
+    train, held_out, digest = documentation()
+    optimizer = AdamW(model, lr=3e-3, weight_decay=0.1)
+    batches = text_batches(encode(train), model.config.n_positions)
+    fit(model, batches, steps, optimizer, seed=seed, progress=progress, label="english")
+    scores = evaluate(model, text_windows(encode(held_out), model.config.n_positions))
+    data = (
+        f'Data: the documentation text of `pydoc_data.topics` (what `help("topics")` prints), {len(train):,} characters\n'
+        f"to train on and the last {len(held_out):,} held out; 16 stretches of 128 characters a step.\n"
+        f"SHA-256 of the text: `{digest}`."
+    )
+    return (
+        data,
+        f"Held out: {scores.loss:.4f} nats a character, {scores.bits:.4f} bits; {scores.accuracy:.1%} guessed right.",
+    )

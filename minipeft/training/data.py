@@ -1,0 +1,129 @@
+"""What is learned: sequences of symbols with a task, and text as characters."""
+
+import unicodedata
+from collections import Counter
+from importlib import resources
+
+import numpy as np
+
+# ---- symbols: [task] x1 ... x8 SEP y1 ... y8
+
+SYMBOLS, LENGTH = 16, 8
+COPY, REVERSE, PLUS_ONE, SEP, PAD = range(SYMBOLS, SYMBOLS + 5)
+TABLE = np.array([11, 6, 0, 13, 9, 2, 15, 4, 1, 12, 7, 14, 3, 8, 5, 10])  # a permutation drawn once: 3 -> 13, say
+
+TASKS = {  # name: (task token, what y is)
+    "copy": (COPY, lambda x: x),
+    "reverse": (REVERSE, lambda x: x[:, ::-1]),
+    "plus": (PLUS_ONE, lambda x: (x + 1) % SYMBOLS),
+    "near": (COPY, lambda x: (x + 1) % SYMBOLS),  # a skill the base has, under another token
+    "map": (COPY, lambda x: TABLE[x]),  # new symbols, old routing
+    "swap": (COPY, lambda x: np.roll(x, 3, axis=1)),  # new routing, old symbols
+    "perm": (COPY, lambda x: TABLE[x[:, ::-1]]),  # known routing under another token, and new symbols
+}
+
+
+def symbols_batch(task, rng, n=32, pad=0):
+    """n sequences of one task, as (ids, targets, mask); the mask counts y1 ... y8 only.
+
+    pad: so many PAD tokens come first, which moves the sequence to later positions.
+
+    Shapes:   ids, targets, mask (n, pad + 17)
+    Raises:   ValueError for a task that is not in TASKS
+    """
+    if task not in TASKS:
+        raise ValueError(f"there is no task {task!r}; there are: {', '.join(TASKS)}")
+    token, rule = TASKS[task]
+    x = rng.integers(0, SYMBOLS, (n, LENGTH))
+    column = np.ones((n, 1), int)
+    sequence = np.hstack([PAD * np.ones((n, pad), int), token * column, x, SEP * column, rule(x)])
+    mask = np.zeros((n, sequence.shape[1] - 1), bool)
+    mask[:, -LENGTH:] = True
+    return sequence[:, :-1], sequence[:, 1:], mask
+
+
+def symbols_batches(task, n=32):
+    """The batches of one task for fit: a function of a generator."""
+    return lambda rng: symbols_batch(task, rng, n)
+
+
+def pretraining_batches(rng, n=48, most_padding=23):
+    """The three tasks of the base in equal parts, at a random place in the context window.
+
+    A prefix moves the tokens to later positions: the base must know its tasks there, too.
+    """
+    pad = int(rng.integers(most_padding + 1))
+    parts = [symbols_batch(task, rng, n // 3, pad) for task in ("copy", "reverse", "plus")]
+    return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+
+
+# ---- text, a character a token
+
+ALPHABET = "\n" + "".join(map(chr, range(32, 127)))  # V = 96: printable ASCII and the end of a line
+PLAIN = str.maketrans({"\t": " ", "\r": "\n", "‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "…": "...",
+                       "−": "-", "×": "x", "•": "*", "\u00a0": " "})  # fmt: skip
+
+
+def plain(text):
+    """(text in the alphabet, Counter of the characters that had to give way).
+
+    Accents are taken off, typographic quotes and dashes made plain; whatever is still unknown becomes a question mark.
+    """
+    text = unicodedata.normalize("NFKD", text.replace("\r\n", "\n").translate(PLAIN))
+    text = "".join(c for c in text if not unicodedata.combining(c))
+    unknown = Counter(c for c in text if c not in ALPHABET)
+    return "".join("?" if c in unknown else c for c in text), unknown
+
+
+def encode(text):
+    """Characters to token ids, (T,) integers.  Raises: ValueError for characters outside the alphabet (see plain)."""
+    unknown = sorted(set(text) - set(ALPHABET))
+    if unknown:
+        raise ValueError(f"not in the alphabet: {unknown[:10]}; plain(text) replaces such characters")
+    return np.array([ALPHABET.index(c) for c in text], int)
+
+
+def decode(ids):
+    """Token ids to text."""
+    return "".join(ALPHABET[i] for i in np.asarray(ids).reshape(-1))
+
+
+def text_batches(ids, T, n=16):
+    """Random stretches of a text for fit: a function of a generator that returns (ids (n, T), targets (n, T)).
+
+    Raises: ValueError that says how long the text must be
+    """
+    if len(ids) < T + 1:
+        raise ValueError(f"the text has {len(ids)} characters; stretches of {T} need at least {T + 1}")
+
+    def batch(rng):
+        rows = rng.integers(0, len(ids) - T, n)[:, None] + np.arange(T + 1)
+        return ids[rows][:, :-1], ids[rows][:, 1:]
+
+    return batch
+
+
+def text_windows(ids, T, n=16):
+    """The whole text once, for evaluate: a list of (ids, targets), in windows of T characters side by side.
+
+    Each character but the first is predicted once, the last window being shorter.
+    """
+    if len(ids) < 2:
+        raise ValueError(f"a text of {len(ids)} characters has nothing to predict; it needs at least 2")
+    whole = (len(ids) - 1) // T
+    rows = np.arange(whole)[:, None] * T + np.arange(T + 1)
+    windows = [(ids[part][:, :-1], ids[part][:, 1:]) for part in np.split(rows, range(n, whole, n)) if whole]
+    rest = ids[whole * T :][None]
+    return windows + ([(rest[:, :-1], rest[:, 1:])] if rest.shape[1] > 1 else [])
+
+
+def read_text(name):
+    """A text that comes with the package: "climate" (a sentence a line) or "prose" (a page like documentation)."""
+    return resources.files("minipeft").joinpath("data", f"{name}.txt").read_text(encoding="utf-8")
+
+
+def split_lines(text, every=5):
+    """(training text, held-out text): every fifth line is held out."""
+    lines = text.splitlines(keepends=True)
+    held_out = lines[every - 1 :: every]
+    return "".join(line for i, line in enumerate(lines) if i % every != every - 1), "".join(held_out)

@@ -1,0 +1,156 @@
+"""SGD and AdamW, gradient clipping, and the learning rate along a run."""
+
+import math
+
+import numpy as np
+
+from ..model.module import Module, Parameter
+
+BLOCK = 1 << 16  # numbers that are updated at a time: their gradient and moments then stay in the processor's cache
+
+
+def blocks(*arrays):
+    """The same short stretches of several arrays, as flat views: a long update then makes no long temporaries."""
+    flat = [array.reshape(-1) for array in arrays]
+    for start in range(0, flat[0].size, BLOCK):
+        yield [array[start : start + BLOCK] for array in flat]
+
+
+class Optimizer:
+    """What SGD and AdamW share: groups of trained parameters, each with its own settings.
+
+    parameters: a model; or Parameters; or (path, Parameter) pairs, as named_parameters() gives them; or groups such as
+    {"params": [...], "lr": 1e-3}, whose settings go before those of the optimizer.  Frozen parameters are left out.
+
+    Raises: ValueError if nothing is trained, a setting is unknown or out of range, or a parameter stands twice
+    """
+
+    slots = 0  # arrays of state for each parameter
+    ranges = {"lr": (0, math.inf), "weight_decay": (0, math.inf)}
+
+    def __init__(self, parameters, **settings):
+        parameters = list(parameters.named_parameters() if isinstance(parameters, Module) else parameters)
+        groups = parameters if parameters and isinstance(parameters[0], dict) else [{"params": parameters}]
+        self.groups, seen = [], set()
+        for group in groups:
+            unknown = group.keys() - settings.keys() - {"params"}
+            if unknown:
+                raise ValueError(f"{type(self).__name__} has no setting {sorted(unknown)}; it has {sorted(settings)}")
+            named = group["params"].named_parameters() if isinstance(group["params"], Module) else group["params"]
+            params = [p for p in (p if isinstance(p, Parameter) else p[1] for p in named) if p.requires_grad]
+            if seen & {id(p) for p in params} or len({id(p) for p in params}) < len(params):
+                raise ValueError("a parameter stands in two groups, or twice in one: it would be updated twice a step")
+            seen |= {id(p) for p in params}
+            group = settings | group | {"params": params}
+            for name, (low, high) in self.ranges.items():
+                if name in group and not low <= group[name] < high:
+                    raise ValueError(f"{name} must lie in [{low}, {high}), not {group[name]}")
+            self.groups.append(group)
+        if not seen:
+            raise ValueError("nothing to train: every parameter is frozen (get_peft_model adds trained ones)")
+        self.steps = 0
+        self.state = [[np.zeros_like(p.data) for _ in range(self.slots)] for p in self.parameters()]
+
+    def parameters(self):
+        return [p for group in self.groups for p in group["params"]]
+
+    def zero_grad(self):
+        for p in self.parameters():
+            p.grad.fill(0)
+
+    def step(self, lr_factor=1.0):
+        """One update of every parameter, at lr_factor times the learning rate of its group."""
+        self.steps += 1
+        state = iter(self.state)
+        for group in self.groups:
+            for p in group["params"]:
+                self.update(p, next(state), group["lr"] * lr_factor, group)
+
+    def nbytes(self):
+        """Bytes of state that the optimizer keeps."""
+        return sum(array.nbytes for arrays in self.state for array in arrays)
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum (as torch has it).
+
+    u <- μ u + g,   p <- p − lr u
+    """
+
+    ranges = Optimizer.ranges | {"momentum": (0, 1)}
+
+    def __init__(self, parameters, lr=0.1, momentum=0.0, weight_decay=0.0):
+        self.slots = 1 if momentum else 0
+        super().__init__(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
+        if not self.slots and any(group["momentum"] for group in self.groups):
+            raise ValueError("give momentum to SGD itself, not to one group")
+
+    def update(self, p, state, lr, group):
+        for data, g, *u in blocks(p.data, p.grad, *state):
+            if group["weight_decay"]:
+                g = g + group["weight_decay"] * data
+            if u:
+                u[0] *= group["momentum"]
+                u[0] += g
+                g = u[0]
+            data -= lr * g
+
+
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov & Hutter, 2019, algorithm 2).
+
+        m <- β₁ m + (1 − β₁) g,   v <- β₂ v + (1 − β₂) g²
+        p <- p − lr λ p − lr m̂ / (√v̂ + ε),   m̂ = m / (1 − β₁ᵗ),   v̂ = v / (1 − β₂ᵗ)
+
+    m and v are two numbers for every trained one: what PEFT saves most of.
+    """
+
+    slots = 2
+    ranges = Optimizer.ranges | {"beta1": (0, 1), "beta2": (0, 1), "eps": (0, math.inf)}
+
+    def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+        super().__init__(parameters, lr=lr, beta1=betas[0], beta2=betas[1], eps=eps, weight_decay=weight_decay)
+
+    def update(self, p, state, lr, group):
+        b1, b2, eps = group["beta1"], group["beta2"], group["eps"]
+        step_size = lr / (1 - b1**self.steps)
+        root = (1 - b2**self.steps) ** 0.5
+        for data, g, m, v in blocks(p.data, p.grad, *state):
+            m *= b1
+            m += (1 - b1) * g
+            v *= b2
+            v += (1 - b2) * g * g
+            denominator = np.sqrt(v)
+            denominator /= root
+            denominator += eps
+            if group["weight_decay"]:
+                data *= 1 - lr * group["weight_decay"]
+            data -= step_size * (m / denominator)
+
+
+def clip_grad_norm(parameters, max_norm):
+    """Scale all gradients so that their common norm is at most max_norm; return the norm before (Pascanu et al., 2013).
+
+    max_norm None only measures.
+    """
+    norm = math.sqrt(sum(float(np.vdot(p.grad, p.grad)) for p in parameters))
+    if max_norm is not None and norm > max_norm:
+        for p in parameters:
+            p.grad *= max_norm / norm
+    return norm
+
+
+def constant(step, steps):
+    """The same learning rate all along."""
+    return 1.0
+
+
+def warmup_cosine(step, steps, warmup=None, floor=0.0):
+    """Factor of the learning rate at step 0 ... steps − 1: up a line, then down half a cosine to `floor`.
+
+    warmup: steps of the line; a tenth of the run, at most 100, if not given.
+    """
+    warmup = max(1, min(100, steps // 10)) if warmup is None else warmup
+    if step < warmup:
+        return (step + 1) / warmup
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
