@@ -8,6 +8,11 @@ model/loss.py, and you have a GPT-2 with its gradients; then methods/method.py (
 adapter.py · prefix.py · prompt.py, one method a file; then training/ and lab/ as you need them.
 """
 
+import os
+
+# Small matrices are slower on two threads than on one.  For a large model set this yourself, before NumPy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from .memory import keep_freed_memory
 from .methods import (
     METHODS,

@@ -1,0 +1,1 @@
+"""The commands of the command line, one a file: add_arguments(parser) and run(args)."""

@@ -1,0 +1,143 @@
+"""Time a training step (forward, backward, AdamW) and its memory, beside torch and peft where they are installed.
+
+Every figure comes from a process of its own, and the contestants take turns, so that a slow moment of the machine hits
+all of them; what counts are the ratios.
+"""
+
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+
+SIZES = {  # V, T, D, H, L, N
+    "tiny": (96, 64, 64, 4, 2, 16),
+    "small": (256, 128, 128, 4, 4, 16),
+    "gpt2": (50257, 128, 768, 12, 12, 4),
+}
+WORK = {"tiny": (10, 100), "small": (3, 20), "gpt2": (1, 3)}  # warm-up steps and timed steps of one turn
+TORCH = ("torch", "transformers", "peft")
+
+
+def add_arguments(parser):
+    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES), help="default: all three")
+    parser.add_argument("--threads", type=int, default=1, help="BLAS threads (default: 1)")
+    parser.add_argument("--turns", type=int, default=3, help="turns that each contestant gets (default: 3)")
+    parser.add_argument("--one", nargs=2, metavar=("WHO", "SIZE"), help="time one contestant here and print JSON")
+
+
+def run(args):
+    if args.one:
+        print(json.dumps(measure(*args.one, args.threads)))
+        return
+    beside = all(importlib.util.find_spec(name) for name in TORCH)
+    if not beside:
+        print(f"{', '.join(TORCH)} are not all installed: minipeft is timed alone.")
+    contestants = ["lora", "full", *(["torch"] if beside else [])]
+    print(f"float32, {args.threads} thread(s); median ms a step, and peak MB above what imports take\n")
+    print(f"{'size':6} {'LoRA':>14} {'full':>14} {'LoRA torch+peft':>18}   LoRA/full  LoRA/torch  memory/torch")
+    for size in args.sizes:
+        turns = [{who: measure_apart(who, size, args.threads) for who in contestants} for _ in range(args.turns)]
+        print_row(size, turns, beside)
+
+
+def print_row(size, turns, beside):
+    """One line: medians over the turns, and medians of the ratios within a turn."""
+
+    def cell(who):
+        ms, mb = (statistics.median(turn[who][key] for turn in turns) for key in ("ms", "peak_mb"))
+        return f"{ms:7.1f} {mb:6.0f}"
+
+    def ratio(a, b, key="ms"):
+        return statistics.median(turn[a][key] / turn[b][key] for turn in turns)
+
+    line = f"{size:6} {cell('lora')} {cell('full')} "
+    line += f"{cell('torch'):>18}" if beside else f"{'-':>18}"
+    line += f"   {ratio('lora', 'full'):9.2f}"
+    if beside:
+        line += f"  {ratio('lora', 'torch'):10.2f}  {ratio('lora', 'torch', 'peak_mb'):12.2f}"
+    print(line, flush=True)
+
+
+def measure_apart(who, size, threads):
+    """measure(...) in a fresh process, whose BLAS has the given number of threads from the start."""
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    environment = os.environ | dict.fromkeys(names, str(threads)) | {"TRANSFORMERS_VERBOSITY": "error"}
+    command = [sys.executable, "-m", "minipeft", "bench", "--threads", str(threads), "--one", who, size]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"{who} at size {size} failed: {done.stderr.strip().splitlines()[-1:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(who, size, threads):
+    """{"ms": median of the steps, "peak_mb": peak memory above that of the imports}."""
+    import resource
+    import time
+
+    step = torch_step if who == "torch" else numpy_step
+    prepare = step(who, size, threads)
+    imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    one = prepare()
+    warm, timed = WORK[size]
+    seconds = []
+    for i in range(warm + timed):
+        began = time.perf_counter()
+        one()
+        if i >= warm:
+            seconds.append(time.perf_counter() - began)
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - imported
+    return {"ms": 1000 * statistics.median(seconds), "peak_mb": kilobytes / 1024}
+
+
+def numpy_step(who, size, threads):
+    import numpy as np
+
+    from ..methods import FullFineTuning, LoRA, get_peft_model
+    from ..model import GPT2, GPT2Config, cross_entropy
+    from ..training import AdamW
+
+    def prepare():
+        V, T, D, H, L, N = SIZES[size]
+        model = GPT2(GPT2Config(V, T, D, L, H, dtype="float32"))
+        get_peft_model(model, FullFineTuning() if who == "full" else LoRA(r=8, alpha=16))
+        optimizer, rng = AdamW(model, lr=1e-4), np.random.default_rng(0)
+        ids, targets = rng.integers(0, V, (2, N, T))
+
+        def one():
+            optimizer.zero_grad()
+            logits, model_backward = model(ids)
+            _, loss_backward = cross_entropy(logits, targets)
+            del logits
+            model_backward(loss_backward())
+            optimizer.step()
+
+        return one
+
+    return prepare
+
+
+def torch_step(who, size, threads):
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    def prepare():
+        torch.set_num_threads(threads)
+        V, T, D, H, L, N = SIZES[size]
+        off = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+        config = GPT2Config(vocab_size=V, n_positions=T, n_embd=D, n_head=H, n_layer=L, use_cache=False, **off)
+        lora = LoraConfig(r=8, lora_alpha=16, target_modules=["c_attn"], fan_in_fan_out=True)
+        model = get_peft_model(GPT2LMHeadModel(config), lora)
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
+        ids = torch.randint(0, V, (N, T))
+
+        def one():
+            optimizer.zero_grad()
+            model(input_ids=ids, labels=ids).loss.backward()
+            optimizer.step()
+
+        return one
+
+    return prepare

@@ -1,0 +1,51 @@
+"""Figures: one style, one message each.  The only module that imports matplotlib."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000"]  # Okabe and Ito's, those dark enough for lines
+STYLES, MARKERS = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))], "osD^v"
+STYLE = {
+    "figure.facecolor": "white", "figure.constrained_layout.use": True, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.titlelocation": "left", "axes.grid": True, "grid.alpha": 0.25,
+    "lines.linewidth": 2, "legend.frameon": False, "font.size": 10,
+}  # fmt: skip
+
+
+def tour_figure(rows, before, path):
+    """Learning curves beside quality against parameters, written to `path`.
+
+    rows: dicts with label, val_step, bits (held-out bits a character at val_step), trained (number of parameters).
+    before: held-out bits a character of the base.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10.5, 4.2), dpi=130)
+        FigureCanvasAgg(figure)
+        curves, quality = figure.subplots(1, 2, width_ratios=[1.15, 1])
+        for i, row in enumerate(rows):
+            look = {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)], "markersize": 4}
+            curves.plot(row["val_step"], row["bits"], linestyle=STYLES[i % len(STYLES)], label=row["label"], **look)
+            quality.plot(row["trained"], row["bits"][-1], linestyle="none", **{**look, "markersize": 8})
+            name_point(quality, row["label"], row["trained"], row["bits"][-1], rows)
+        curves.set(title="Every method learns the new text, its weights aside", xlabel="training steps")
+        curves.set(ylabel="held-out climate text, bits a character")
+        curves.legend()
+        quality.axhline(before, color="0.4", linewidth=1)
+        quality.annotate("before training", (0, before), (4, 4), xycoords=("axes fraction", "data"), color="0.3",
+                         textcoords="offset points")  # fmt: skip
+        best = min(row["bits"][-1] for row in rows)
+        quality.set(title="A few numbers buy most of the gain", xscale="log", xlabel="trained parameters")
+        quality.set(ylabel="held-out bits a character after training")
+        quality.set_ylim(best - 0.12 * (before - best), before + 0.12 * (before - best))
+        quality.margins(x=0.2)
+        figure.savefig(Path(path), metadata={"Software": None})
+    return figure
+
+
+def name_point(axes, label, x, y, rows):
+    """Write the label above its point, or below it if another point is close above."""
+    close_above = any(0 < row["bits"][-1] - y < 0.08 and 1 / 3 < row["trained"] / x < 3 for row in rows)
+    axes.annotate(label, (x, y), (0, -15 if close_above else 8), textcoords="offset points", ha="center", fontsize=9)
