@@ -50,5 +50,5 @@ def read_npz(path, kind):
             f"{path} is not a readable minipeft {kind}: it is damaged, cut short, or something else ({error})"
         ) from error
     if found != kind:
-        raise FileError(f"{path} holds a minipeft {found}, where a {kind} is needed")
+        raise FileError(f"{path} holds a minipeft {found}; what is needed is a minipeft {kind}")
     return header, arrays

@@ -1,5 +1,6 @@
 """Fine-tune a base on your own text by one PEFT method: held-out improvement, samples before and after, an adapter file."""
 
+import math
 from pathlib import Path
 
 from ..lab.ledger import count_parameters
@@ -15,7 +16,7 @@ from ..training import (
     split_lines,
     text_batches,
     text_windows,
-)  # fmt: skip
+)
 from .generate import replaced, write
 
 RATES = {"lora": 1e-2, "adapter": 1e-2, "prefix": 1e-1, "prompt": 3e-2, "full": 1e-3}  # what worked in the tour
@@ -31,6 +32,12 @@ def add_arguments(parser):
     add("--dropout", type=float, help="LoRA: on the input of its path (default: 0)")
     add("--targets", help="LoRA, adapter: a glob over paths, such as '*.c_*'")
     add("--m", type=int, help="adapter: width; prefix, prompt: number of virtual tokens")
+    add(
+        "--reparametrise",
+        action="store_true",
+        default=None,
+        help="prefix: write it with a small network while training",
+    )
     add("--steps", type=int, default=200, help="default: 200")
     add("--batch", type=int, default=8, help="stretches of text a step (default: 8)")
     add("--length", type=int, default=112, help="characters in a stretch (default: 112)")
@@ -62,7 +69,7 @@ def run(args):
     after = evaluate(model, windows).bits
     save_adapter(model, out)
     print(f"held-out text: {before:.3f} -> {after:.3f} bits a character, best of the run "
-          f"{min(history.val_loss) / 0.6931471805599453:.3f}")  # fmt: skip
+          f"{min(history.val_loss) / math.log(2):.3f}")  # fmt: skip
     prompt = held_out[: max(held_out.find(" ", 12), 1)].lstrip() or held_out[:1]
     if not method.trains_base:
         with disabled(model):
@@ -77,7 +84,7 @@ def line(text):
 
 def method_of(args):
     """The method with the settings that were given; a setting that it does not have is an error."""
-    given = {name: getattr(args, name) for name in ("r", "alpha", "dropout", "targets", "m")}
+    given = {name: getattr(args, name) for name in ("r", "alpha", "dropout", "targets", "m", "reparametrise")}
     given = {name: value for name, value in given.items() if value is not None}
     fields = METHODS[args.method].__dataclass_fields__
     unknown = [f"--{name}" for name in given if name not in fields]

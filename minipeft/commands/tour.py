@@ -17,7 +17,7 @@ from ..training import (
     split_lines,
     text_batches,
     text_windows,
-)  # fmt: skip
+)
 from .finetune import RATES, line
 from .generate import write
 

@@ -178,11 +178,11 @@ def step_flops(model, N, T):
         below_c_fc = not lowest or attn_trains or block.ln_2.trains()
         count_linear(flops, mlp.c_fc, M, dx=i >= first and below_c_fc)
         count_linear(flops, mlp.c_proj, M, dx=i >= first and (below_c_fc or mlp.c_fc.trains()))
-        for part in (block.attn, block.mlp, model.h[i]):
-            for w in wrappers(part):
-                if isinstance(w, SequentialAdapter):
-                    count_linear(flops, w.adapter.down, M, dx=not lowest or w.base.trains())
-                    count_linear(flops, w.adapter.up, M, dx=True)
+        for part, below in ((block.attn, block.ln_1.trains()), (block.mlp, below_c_fc), (model.h[i], False)):
+            for w in (w for w in wrappers(part) if isinstance(w, SequentialAdapter)):
+                reads_output = not isinstance(w, ParallelAdapter)
+                count_linear(flops, w.adapter.down, M, dx=not lowest or below or (reads_output and w.base.trains()))
+                count_linear(flops, w.adapter.up, M, dx=True)
     head = 2 * real * D * V
     flops["forward"] += head
     flops["dx"] += head * (first <= len(model.h))

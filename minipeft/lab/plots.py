@@ -30,12 +30,12 @@ def tour_figure(rows, before, path):
             curves.plot(row["val_step"], row["bits"], linestyle=STYLES[i % len(STYLES)], label=row["label"], **look)
             quality.plot(row["trained"], row["bits"][-1], linestyle="none", **{**look, "markersize": 8})
             name_point(quality, row["label"], row["trained"], row["bits"][-1], rows)
-        curves.set(title="Every method learns the new text, its weights aside", xlabel="training steps")
+        curves.set(title="All five learn the new text", xlabel="training steps")
         curves.set(ylabel="held-out climate text, bits a character")
-        curves.legend()
+        name_ends(curves, rows)
         quality.axhline(before, color="0.4", linewidth=1)
-        quality.annotate("before training", (0, before), (4, 4), xycoords=("axes fraction", "data"), color="0.3",
-                         textcoords="offset points")  # fmt: skip
+        quality.annotate("before training", (0.98, before), (0, 4), xycoords=("axes fraction", "data"), color="0.3",
+                         textcoords="offset points", ha="right", fontsize=9)  # fmt: skip
         best = min(row["bits"][-1] for row in rows)
         quality.set(title="A few numbers buy most of the gain", xscale="log", xlabel="trained parameters")
         quality.set(ylabel="held-out bits a character after training")
@@ -43,6 +43,17 @@ def tour_figure(rows, before, path):
         quality.margins(x=0.2)
         figure.savefig(Path(path), metadata={"Software": None})
     return figure
+
+
+def name_ends(axes, rows):
+    """Write each label at the end of its curve, moved up or down just enough to be read."""
+    low, high = axes.get_ylim()
+    last, apart = -float("inf"), 0.05 * (high - low)
+    for row in sorted(rows, key=lambda row: row["bits"][-1]):
+        last = max(row["bits"][-1], last + apart)
+        axes.annotate(row["label"], (row["val_step"][-1], row["bits"][-1]), (1.01, last), va="center", fontsize=9,
+                      xycoords="data", textcoords=("axes fraction", "data"))  # fmt: skip
+    axes.margins(x=0.02)
 
 
 def name_point(axes, label, x, y, rows):

@@ -47,14 +47,21 @@ def symbols_batches(task, n=32):
     return lambda rng: symbols_batch(task, rng, n)
 
 
-def pretraining_batches(rng, n=48, most_padding=23):
-    """The three tasks of the base in equal parts, at a random place in the context window.
+PLACES = [0, 1, 2, 4, 8, 16]  # where a sequence may begin while the base is made: m = 1, 2, 4, 8, 16 move it there
 
-    A prefix moves the tokens to later positions: the base must know its tasks there, too.
+
+def pretraining_batches(rng, n=48):
+    """The three tasks of the base in equal parts, each sequence at a random one of PLACES, with PAD around it.
+
+    A prefix of m virtual tokens moves the tokens m positions on: the base must know its tasks there, too.
     """
-    pad = int(rng.integers(most_padding + 1))
-    parts = [symbols_batch(task, rng, n // 3, pad) for task in ("copy", "reverse", "plus")]
-    return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    tasks = [symbols_batch(task, rng, n // 3) for task in ("copy", "reverse", "plus")]
+    sequences = [np.concatenate(arrays) for arrays in zip(*tasks, strict=True)]
+    batch = [np.full((n, PLACES[-1] + 2 * LENGTH + 1), fill) for fill in (PAD, PAD, False)]
+    for row, place in enumerate(rng.choice(PLACES, n)):
+        for whole, part in zip(batch, sequences, strict=True):
+            whole[row, place : place + part.shape[1]] = part[row]
+    return tuple(batch)
 
 
 # ---- text, a character a token

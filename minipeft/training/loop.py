@@ -158,7 +158,7 @@ class Run:
         if not np.isfinite(value):
             rates = sorted({group["lr"] for group in self.optimizer.groups})
             error = Diverged(
-                f"the {what} is {value} at step {self.step + 1} of {self.steps}. Likely causes: a learning rate that is "
+                f"the {what} is {value} in step {self.step + 1} of {self.steps}. Likely causes: a learning rate that is "
                 f"too high (here {rates}; try a third), no warm-up, no clipping, a scale alpha / r that is too large, "
                 f"or numbers that are not finite in the data or the base. The last checkpoint, if any, is untouched."
             )
@@ -166,7 +166,9 @@ class Run:
             raise error
 
     def validate(self, val, patience):
-        loss = evaluate(self.model, val).loss
+        with np.errstate(over="ignore", invalid="ignore"):
+            loss = evaluate(self.model, val).loss
+        self.check(loss, "validation loss")
         self.history.val_step.append(self.step)
         self.history.val_loss.append(loss)
         if patience is None:

@@ -1,0 +1,131 @@
+"""Exercises that check themselves: one stable line each, in words; never a traceback, and never the answer.
+
+    report(name, checks)        checks: (what, test) pairs, from shape to special case to value to gradient check;
+                                test() -> (right?, hint), where the first wrong one speaks
+    compare(got, want, ...)     (right?, hint) for an array: names a missing return, a shape, a transpose, a sign, a factor
+    gradients(loss, arrays, grads, ...)   (right?, hint) by directional finite differences
+    prediction(name, answer, right, ...)  a multiple choice, asked before the cell is run
+
+The checks of each lesson are functions that take the learner's function: check.linear_backward(my_backward).
+"""
+
+import contextlib
+
+import numpy as np
+
+NOT_WRITTEN = "not written yet"
+
+
+def report(name, checks):
+    """Run the checks in order and print one line: what is still missing, the first thing that is wrong, or ✓."""
+    for what, test in checks:
+        try:
+            with np.errstate(all="ignore"):
+                right, hint = test()
+        except NotImplementedError:
+            print(f"{name}: {NOT_WRITTEN}")
+            return
+        except Exception as error:
+            print(f"{name}: ✗ {what}: it stops with a {type(error).__name__}. {EXCEPTIONS.get(type(error), CALL_IT)}")
+            return
+        if not right:
+            print(f"{name}: ✗ {what}: {hint}")
+            return
+    print(f"{name}: ✓ {'its check passes' if len(checks) == 1 else f'all {len(checks)} checks pass'}")
+
+
+CALL_IT = "Call it by itself in a new cell to see where."
+EXCEPTIONS = {
+    NameError: "Is every name spelled as in the arguments?",
+    ValueError: "Do the shapes fit? Write them beside each line.",
+    TypeError: "Does it take the arguments that are asked for, and return what is asked for?",
+}
+
+
+def compare(got, want, what="the result", mistakes=(), tolerance=1e-8):
+    """(right?, hint) for an array.  mistakes: (array that a likely mistake gives, hint) pairs."""
+    if got is None or got is Ellipsis:
+        return False, f"{what} is missing: is there a return?"
+    got, want = np.asarray(got), np.asarray(want)
+    if got.dtype.kind not in "fiub":
+        return False, f"{what} is not an array of numbers"
+    if got.shape != want.shape:
+        turned = got.shape == want.shape[::-1]
+        hint = ": is something transposed?" if turned else ""
+        return False, f"{what} has shape {got.shape}, and should have {want.shape}{hint}"
+    got, want, size = got.astype(float), want.astype(float), max(float(np.abs(want).max(initial=0)), 1e-12)
+
+    def same(a, b):
+        return bool(np.abs(a - b).max(initial=0) <= tolerance * size)
+
+    if not np.isfinite(got).all():
+        return False, f"{what} is not finite everywhere"
+    if same(got, want):
+        return True, ""
+    for wrong, hint in mistakes:
+        if np.shape(wrong) == got.shape and same(got, np.asarray(wrong, float)):
+            return False, hint
+    if same(got, np.zeros_like(got)):
+        return False, f"{what} is zero everywhere"
+    if same(got, -want):
+        return False, f"{what} has the wrong sign"
+    if got.ndim == 2 and got.shape[0] == got.shape[1] and same(got, want.T):
+        return False, f"{what} is transposed: it fits only because it is square"
+    factor = float((got * want).sum() / (want * want).sum()) if want.any() else 0.0
+    if factor and same(got, factor * want):
+        return False, f"{what} is off by one factor everywhere: is a scale or a mean missing, or there twice?"
+    wrong = int((np.abs(got - want) > tolerance * size).sum())
+    return False, f"{what} has the right shape, but {wrong} of its {want.size} numbers are wrong"
+
+
+def gradients(loss, arrays, grads, rng=None, eps=1e-5, tolerance=1e-6, hints=None):
+    """(right?, hint) for hand-written gradients, by central differences along one random direction each.
+
+    loss: a function without arguments.  arrays: {name: array}, changed in place and put back.  grads: {name: gradient}.
+    hints: {name: what is probably wrong}.
+    """
+    rng = rng or np.random.default_rng(0)
+    for name, x in arrays.items():
+        g = grads.get(name)
+        if g is None or np.shape(g) != x.shape:
+            right, hint = compare(g, x, f"d{name}")
+            return right, hint
+        v, kept = rng.standard_normal(x.shape), x.copy()
+        try:
+            x[...] = kept + eps * v
+            up = float(loss())
+            x[...] = kept - eps * v
+            down = float(loss())
+        finally:
+            x[...] = kept
+        numeric, exact = (up - down) / (2 * eps), float(np.vdot(g, v))
+        if not abs(exact - numeric) <= tolerance * max(abs(exact), abs(numeric), 1e-5):
+            default = f"d{name} is not the slope of the loss along a random direction"
+            return False, (hints or {}).get(name, default)
+    return True, ""
+
+
+def prediction(name, answer, right, why=None):
+    """Say whether a prediction came true.  right: the right choice; why: {wrong choice: a question to think about}.
+
+    Call it from a function of checks_NN.py: a notebook that holds the right choice gives it away.
+    """
+    if answer is Ellipsis or answer is None:
+        print(f"{name}: not answered yet")
+        return
+    answer = answer.strip().lower() if isinstance(answer, str) else answer
+    if answer == right:
+        print(f"{name}: ✓ that is what happens")
+    else:
+        print(f"{name}: ✗ not so: {(why or {}).get(answer, 'run the cell below, and look again.')}")
+
+
+# The checks of the other lessons live beside this file; check.NAME finds them all.
+with contextlib.suppress(ImportError):
+    from .checks_00_01 import *  # noqa: F403
+with contextlib.suppress(ImportError):
+    from .checks_04_05 import *  # noqa: F403
+with contextlib.suppress(ImportError):
+    from .checks_06_07 import *  # noqa: F403
+with contextlib.suppress(ImportError):
+    from .checks_08_09 import *  # noqa: F403

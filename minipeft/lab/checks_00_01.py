@@ -1,0 +1,173 @@
+"""The checks of the exercises of lessons 00 and 01."""
+
+import numpy as np
+
+from . import check
+
+__all__ = ["bits", "gradient_bug", "lora_count", "rmsnorm", "scale_and_shift", "who_trains"]
+
+
+# ---- Lesson 00
+
+
+def lora_count(fn):
+    """fn(d_in, d_out, r) -> how many numbers LoRA trains on one weight."""
+
+    def square():
+        mistakes = [(np.array(4 * 6 * 2), "that is a full matrix for each rank: A and B are thin"),
+                    (np.array(6 * 2), "that is one of the two factors: which one is missing?"),
+                    (np.array(4 * 2), "that is one of the two factors: which one is missing?")]  # fmt: skip
+        return check.compare(fn(4, 6, 2), 20, "the count", mistakes)
+
+    def wide():
+        return check.compare(fn(96, 384, 8), 3840, "the count for 96 x 384, r = 8")
+
+    def full():
+        d = 10
+        return fn(d, d, d) > d * d, "at full rank LoRA trains more numbers than W has: does yours?"
+
+    check.report("lora_count", [("value", square), ("another shape", wide), ("full rank", full)])
+
+
+def bits(fn):
+    """fn(nats) -> bits."""
+
+    def zero():
+        return check.compare(fn(0.0), 0.0, "the answer for no surprise at all", tolerance=1e-9)
+
+    def coin():
+        nats = float(np.log(2))
+        mistakes = [(np.array(nats**2), "multiplied where it should be divided"),
+                    (np.array(2.0), "that is the number of choices, not the bits")]  # fmt: skip
+        return check.compare(fn(nats), 1.0, "the bits of a fair coin", mistakes)
+
+    def alphabet():
+        return check.compare(fn(float(np.log(96))), float(np.log2(96)), "the bits of one of 96 characters")
+
+    check.report("bits", [("zero", zero), ("a coin", coin), ("the alphabet", alphabet)])
+
+
+def who_trains(fn):
+    """fn(model, method, rng): freeze and inject, in the right order."""
+    from ..methods import LoRA
+    from ..model import GPT2, GPT2Config
+    from .ledger import parameter_table
+
+    def table():
+        model = GPT2(GPT2Config(7, 6, 8, 1, 2))
+        fn(model, LoRA(r=2, alpha=2), np.random.default_rng(0))
+        return parameter_table(model)
+
+    def injected():
+        return any(row.path.endswith(".A") for row in table()), "there is no LoRA in the model"
+
+    def something():
+        return any(row.trained for row in table()), "nothing is trained: what froze it, and when?"
+
+    def only():
+        trained = [row.path for row in table() if row.trained]
+        return all(path.endswith((".A", ".B")) for path in trained), "more than A and B is trained"
+
+    def all_of_it():
+        return sum(row.trained for row in table()) == 4, "two layers with A and B each should be trained"
+
+    checks = [("injected", injected), ("trains", something), ("frozen base", only), ("complete", all_of_it)]
+    check.report("who_trains", checks)
+
+
+# ---- Lesson 01
+
+
+def scale_and_shift(fn):
+    """fn(x, g, b) -> (y, backward), y = x * g + b; backward(dy) -> dx, dg, db."""
+    rng = np.random.default_rng(0)
+    x, g, b, dy = rng.normal(size=(4, 3)), rng.normal(size=3), rng.normal(size=3), rng.normal(size=(4, 3))
+
+    def part(i, what, want, mistakes=()):
+        return lambda: check.compare(fn(x, g, b)[1](dy)[i], want, what, mistakes)
+
+    def forward():
+        return check.compare(fn(x, g, b)[0], x * g + b, "y")
+
+    def slope():
+        return slopes(fn, {"x": x, "g": g, "b": b}, dy)
+
+    check.report("scale_and_shift", [
+        ("forward", forward),
+        ("dx", part(0, "dx", dy * g, [(dy, "dx passes through g on its way back"), (dy * x, "that is dg before it is summed")])),
+        ("dg", part(1, "dg", (dy * x).sum(0), [((dy * x).mean(0), "a sum over the batch, not a mean"),
+                                               (dy.sum(0), "that is db: what multiplies g in the forward?")])),
+        ("db", part(2, "db", dy.sum(0), [(dy.mean(0), "a sum over the batch, not a mean")])),
+        ("gradient check", slope),
+    ])  # fmt: skip
+
+
+def rmsnorm(fn):
+    """fn(x, g, eps) -> (y, backward), y = g * x / sqrt(mean x² + eps); backward(dy) -> dx, dg."""
+    rng = np.random.default_rng(1)
+    x, g, dy, eps = rng.normal(size=(4, 6)), rng.normal(size=6), rng.normal(size=(4, 6)), 1e-5
+    r = np.sqrt((x * x).mean(-1, keepdims=True) + eps)
+    xhat, dxhat = x / r, dy * g
+    dx = (dxhat - xhat * (dxhat * xhat).mean(-1, keepdims=True)) / r
+
+    def forward():
+        centred = x - x.mean(-1, keepdims=True)
+        mistakes = [(g * centred / np.sqrt((centred**2).mean(-1, keepdims=True) + eps),
+                     "that is LayerNorm: RMSNorm does not subtract the mean"),
+                    (xhat, "the gain g is missing")]  # fmt: skip
+        return check.compare(fn(x, g, eps)[0], g * xhat, "y", mistakes)
+
+    def gain():
+        mistakes = [
+            ((dy * x).sum(0), "dg needs the normalised x"),
+            ((dy * xhat).mean(0), "a sum over the batch, not a mean"),
+        ]
+        return check.compare(fn(x, g, eps)[1](dy)[1], (dy * xhat).sum(0), "dg", mistakes)
+
+    def stretch():
+        got = fn(x, g, 0.0)[1](dy)[0]
+        if got is None or np.shape(got) != x.shape:
+            return check.compare(got, x, "dx")
+        along = np.abs((got * x).sum(-1)).max()
+        return bool(
+            along < 1e-9
+        ), "a stretch of x changes nothing, so dx should have no part along x: which way is missing?"
+
+    def value():
+        mistakes = [(dxhat / r, "x reaches y through r as well"), ((dxhat - dxhat.mean(-1, keepdims=True)
+                    - xhat * (dxhat * xhat).mean(-1, keepdims=True)) / r, "no mean was subtracted in the forward")]  # fmt: skip
+        return check.compare(fn(x, g, eps)[1](dy)[0], dx, "dx", mistakes)
+
+    def slope():
+        return slopes(lambda x, g: fn(x, g, eps), {"x": x, "g": g}, dy)
+
+    checks = [("forward", forward), ("dg", gain), ("dx along x", stretch), ("dx", value), ("gradient check", slope)]
+    check.report("rmsnorm", checks)
+
+
+def gradient_bug(fn):
+    """fn(x, W, b) -> (y, backward): a Linear whose backward holds a bug, mended."""
+    rng = np.random.default_rng(2)
+    x, W, b, dy = rng.normal(size=(5, 4)), rng.normal(size=(4, 4)), rng.normal(size=4), rng.normal(size=(5, 4))
+
+    def forward():
+        return check.compare(fn(x, W, b)[0], x @ W + b, "y")
+
+    def shapes():
+        narrow = rng.normal(size=(4, 3))
+        dx = fn(x, narrow, b[:3])[1](dy[:, :3])[0]
+        return np.shape(dx) == x.shape, "try a W that is not square: what does not fit any more?"
+
+    def slope():
+        return slopes(fn, {"x": x, "W": W, "b": b}, dy)
+
+    checks = [("forward", forward), ("gradient check", slope), ("a W that is not square", shapes)]
+    check.report("gradient_bug", checks)
+
+
+def slopes(fn, arrays, dy):
+    """check.gradients for fn(*arrays) -> (y, backward) under the loss Σ dy ⊙ y."""
+    grads = fn(*arrays.values())[1](dy)
+    grads = grads if isinstance(grads, tuple) else (grads,)
+    named = dict(zip(arrays, grads, strict=True))
+    return check.gradients(lambda: np.vdot(dy, fn(*arrays.values())[0]), arrays, named)

@@ -1,0 +1,214 @@
+"""The command line as a user meets it: what it prints, writes and refuses."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from minipeft.__main__ import COMMANDS, main
+from minipeft.commands import bench
+from minipeft.files import read_npz
+from minipeft.training import read_text
+
+
+@pytest.fixture
+def run(capsys, tmp_path, monkeypatch):
+    """run("tour", ...) -> (exit status, stdout, stderr), in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*argv):
+        status = main([str(arg) for arg in argv])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text(read_text("climate")[:4000], encoding="utf-8")
+    return path
+
+
+def test_help_lists_the_commands(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in COMMANDS)
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    assert stop.value.code == 2
+
+
+def test_the_module_runs_as_a_program():
+    done = subprocess.run(
+        [sys.executable, "-m", "minipeft", "inspect", "nothing.npz"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip() == "minipeft inspect: there is no file nothing.npz"
+
+
+def test_the_tour_prints_its_table_and_draws_its_figure(run, tmp_path):
+    status, out, _ = run("tour", "--steps", 12)
+    assert status == 0
+    for label in ("LoRA", "adapters", "prefix", "prompt", "full"):
+        assert len([line for line in out.splitlines() if line.strip().startswith(label + " ")]) == 2
+    assert out.count("bitwise the same") == 4
+    assert out.count("before  ") == out.count("after   ") == 5
+    assert (tmp_path / "tour.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_tour_refuses_a_folder_that_is_not_there(run):
+    status, _, err = run("tour", "--out", "nowhere/tour.png")
+    assert status == 1
+    assert "there is no folder" in err
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("lora", "--r", 2, "--alpha", 4, "--dropout", 0.1, "--targets", "*.c_fc"),
+        ("adapter", "--m", 4),
+        ("prefix", "--m", 2),
+        ("prefix", "--m", 2, "--reparametrise"),
+        ("prompt", "--m", 2),
+        ("full",),
+    ],
+    ids=lambda settings: " ".join(map(str, settings)),
+)
+def test_finetune_saves_an_adapter_that_inspect_and_generate_read(run, text, settings):
+    status, out, _ = run("finetune", text, "--method", *settings, "--steps", 4, "--length", 40, "--out", "a.npz")
+    assert status == 0
+    assert "held-out text:" in out
+    assert "after  |" in out
+    status, out, _ = run("inspect", "a.npz")
+    assert status == 0
+    assert f"method   {settings[0]}" in out
+    assert ("ΔW = s A B" in out) == (settings[0] == "lora")
+    status, out, _ = run("generate", "--adapter", "a.npz", "--prompt", "The sea", "--length", 150, "--seed", 3)
+    assert status == 0
+    assert out.startswith("The sea")
+    assert len(out) == len("The sea") + 150 + 1
+
+
+def test_finetune_improves_the_held_out_text(run, text):
+    _, out, _ = run("finetune", text, "--steps", 30, "--length", 60)
+    before, after = (float(word) for word in out.split("held-out text: ")[1].split(" bits")[0].split(" -> "))
+    assert after < before - 0.3
+
+
+def test_finetune_goes_on_from_a_checkpoint(run, text):
+    common = ("finetune", text, "--steps", 4, "--length", 40, "--checkpoint", "run.npz")
+    assert run(*common)[0] == 0
+    status, _, _ = run(*common, "--resume", "--out", "b.npz")
+    assert status == 0
+    one, two = read_npz("adapter.npz", "adapter")[1], read_npz("b.npz", "adapter")[1]
+    assert all((one[name] == two[name]).all() for name in one)
+
+
+def test_strange_characters_are_replaced_and_reported(run, tmp_path):
+    path = tmp_path / "odd.txt"
+    path.write_text("The sea is 3π wide — and “deep”.\n" * 60, encoding="utf-8")
+    status, out, _ = run("finetune", path, "--steps", 2, "--length", 40)
+    assert status == 0
+    assert "Replaced by '?', not in the alphabet: 60 characters of 1 kinds: 'π' (60)" in out
+    status, out, _ = run("generate", "--prompt", "Ω is", "--length", 5)
+    assert status == 0
+    assert "'Ω' (1)" in out
+    assert "\n? is" in out or "\nO is" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("finetune", "missing.txt"), "No such file"),
+        (("finetune", "short.txt"), "has 30 characters; it needs at least 678"),
+        (("finetune", "latin.txt"), "is not UTF-8 text (byte 3)"),
+        (("finetune", "fine.txt", "--method", "prefix", "--r", 4), "prefix has no --r; it has: --m, --reparametrise"),
+        (("finetune", "fine.txt", "--r", 0), "r must be a whole number in 1"),
+        (("finetune", "fine.txt", "--alpha", -1), "alpha must be a positive number"),
+        (("finetune", "fine.txt", "--dropout", 1), "dropout must lie in [0, 1)"),
+        (("finetune", "fine.txt", "--targets", "*.c_attn"), "'*.c_attn' matches nothing"),
+        (("finetune", "fine.txt", "--method", "prompt", "--m", 100), "100 of them virtual, do not fit"),
+        (("finetune", "fine.txt", "--length", 200), "do not fit into n_positions = 128"),
+        (("finetune", "fine.txt", "--steps", 0), "at least 1"),
+        (("finetune", "fine.txt", "--lr", "1e30", "--method", "full", "--steps", 9), "Likely causes"),
+        (("finetune", "fine.txt", "--lr", "-1"), "lr must lie in"),
+        (("finetune", "fine.txt", "--resume"), "--checkpoint FILE"),
+        (("finetune", "fine.txt", "--out", "nowhere/a.npz"), "there is no folder"),
+        (("generate", "--adapter", "fine.txt"), "is not a readable minipeft adapter"),
+        (("generate", "--prompt", ""), "the prompt is empty"),
+        (("generate", "--temperature", "-1"), "temperature must be 0"),
+        (("generate", "--top-k", "0"), "top_k must lie in"),
+        (("inspect", "fine.txt"), "is not a readable minipeft adapter"),
+        (("pretrain", "symbols", "--to", "nowhere"), "there is no folder"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_wrong_input_ends_in_one_line(run, tmp_path, argv, message):
+    (tmp_path / "short.txt").write_text("Thirty characters, no more ...")
+    (tmp_path / "latin.txt").write_bytes("caf\xe9 ".encode("latin-1") * 400)
+    (tmp_path / "fine.txt").write_text(read_text("climate"))
+    status, _, err = run(*argv)
+    last = err.strip().splitlines()[-1]
+    assert status == 1
+    assert last.startswith(f"minipeft {argv[0]}: ")
+    assert message in last
+    assert "Traceback" not in err
+    assert not (tmp_path / "adapter.npz").exists()
+
+
+def test_a_greedy_text_is_the_same_each_time(run):
+    texts = {run("generate", "--temperature", 0, "--length", 60, "--seed", seed)[1] for seed in (0, 1)}
+    assert len(texts) == 1
+
+
+def test_pretrain_writes_base_and_card(run, tmp_path):
+    status, out, _ = run("pretrain", "symbols", "--steps", 1)
+    assert status == 0
+    assert (tmp_path / "symbols.npz").exists()
+    assert (tmp_path / "symbols.md").read_text(encoding="utf-8") in out
+
+
+def test_an_interrupted_command_says_so(run, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("minipeft.commands.pretrain.pretrain", interrupt)
+    status, _, err = run("pretrain", "symbols")
+    assert status == 130
+    assert "interrupted" in err
+
+
+# ---- bench: what it measures, not how fast anything is
+
+
+def test_bench_measures_each_contestant_in_its_own_process(run, monkeypatch):
+    monkeypatch.setattr(bench, "TORCH", ("a_module_that_nobody_has",))
+    status, out, _ = run("bench", "--sizes", "tiny", "--turns", 1)
+    assert status == 0
+    assert "minipeft is timed alone" in out
+    row = next(line for line in out.splitlines() if line.startswith("tiny")).split()
+    assert all(float(value) > 0 for value in (row[1], row[2], row[3], row[4]))
+
+
+@pytest.mark.parametrize("who", ["lora", "full"])
+def test_a_bench_step_trains_what_it_says(who, run, monkeypatch):
+    monkeypatch.setitem(bench.SIZES, "tiny", (11, 4, 8, 2, 1, 2))
+    monkeypatch.setitem(bench.WORK, "tiny", (1, 2))
+    status, out, _ = run("bench", "--one", who, "tiny")
+    assert status == 0
+    assert set(json.loads(out)) == {"ms", "peak_mb"}
+    assert np.isfinite(json.loads(out)["ms"])
+
+
+def test_bench_says_which_contestant_failed(run, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "false")
+    monkeypatch.setattr(bench, "TORCH", ("a_module_that_nobody_has",))
+    status, _, err = run("bench", "--sizes", "tiny")
+    assert status == 1
+    assert "lora at size tiny failed" in err

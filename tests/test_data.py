@@ -1,0 +1,189 @@
+"""Symbols, text and the base models that come with the package."""
+
+import numpy as np
+import pytest
+
+from minipeft.files import FileError, read_npz, write_npz
+from minipeft.training import (
+    ALPHABET,
+    TASKS,
+    base_names,
+    decode,
+    encode,
+    evaluate,
+    load_base,
+    plain,
+    pretrain,
+    read_text,
+    split_lines,
+    symbols_batch,
+    symbols_batches,
+    text_batches,
+    text_windows,
+)
+from minipeft.training.data import COPY, PAD, SEP, TABLE, pretraining_batches
+
+RULES = {
+    "copy": lambda x: x,
+    "reverse": lambda x: x[::-1],
+    "plus": lambda x: [(s + 1) % 16 for s in x],
+    "near": lambda x: [(s + 1) % 16 for s in x],
+    "map": lambda x: [TABLE[s] for s in x],
+    "swap": lambda x: [*x[5:], *x[:5]],
+    "perm": lambda x: [TABLE[s] for s in reversed(x)],
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_sequence_is_task_x_sep_y(task, rng):
+    ids, targets, mask = symbols_batch(task, rng, n=5, pad=3)
+    assert ids.shape == targets.shape == mask.shape == (5, 20)
+    assert (ids[:, 1:] == targets[:, :-1]).all()
+    assert (ids[:, :3] == PAD).all()
+    assert (ids[:, 3] == TASKS[task][0]).all()
+    assert (ids[:, 12] == SEP).all()
+    assert mask.sum() == 5 * 8
+    for row, y in zip(ids[:, 4:12], targets[mask].reshape(5, 8), strict=True):
+        assert list(y) == list(RULES[task](list(row)))
+
+
+def test_the_new_tasks_stand_under_the_copy_token_and_an_unknown_one_is_refused(rng):
+    assert {name for name, (token, _) in TASKS.items() if token == COPY} == {"copy", "near", "map", "swap", "perm"}
+    assert sorted(TABLE) == list(range(16))
+    assert not (TABLE == np.arange(16)).any()
+    with pytest.raises(ValueError, match="no task 'sort'; there are: copy, reverse"):
+        symbols_batch("sort", rng)
+
+
+def test_batches_follow_their_generator():
+    stream = symbols_batches("map", 4)
+    one, two = stream(np.random.default_rng(1)), stream(np.random.default_rng(1))
+    assert all((a == b).all() for a, b in zip(one, two, strict=True))
+    ids, _, mask = pretraining_batches(np.random.default_rng(0), n=12)
+    assert mask.sum() == 8 * len(ids)
+    assert len(set(ids[ids >= COPY]) - {SEP, PAD}) == 3
+
+
+def test_text_comes_back_from_its_ids():
+    assert decode(encode(ALPHABET)) == ALPHABET
+    assert len(ALPHABET) == 96
+    with pytest.raises(ValueError, match="not in the alphabet: \\['é'\\]"):
+        encode("café")
+
+
+def test_plain_replaces_and_reports():
+    assert plain("café – “ok”…\r\n\ttab") == ('cafe - "ok"...\n tab', {})
+    text, unknown = plain("π is 3; ππ!")
+    assert text == "? is 3; ??!"
+    assert unknown == {"π": 3}
+
+
+def test_windows_predict_each_character_once():
+    ids = np.arange(1, 24)
+    windows = text_windows(ids, T=5, n=2)
+    assert [x.shape for x, _ in windows] == [(2, 5), (2, 5), (1, 2)]
+    assert list(np.concatenate([targets.ravel() for _, targets in windows])) == list(range(2, 24))
+    assert all((targets - x == 1).all() for x, targets in windows)
+    assert [x.shape for x, _ in text_windows(ids[:11], T=5, n=2)] == [(2, 5)]
+    with pytest.raises(ValueError, match="at least 2"):
+        text_windows(ids[:1], 5)
+
+
+def test_random_stretches_lie_in_the_text(rng):
+    ids, targets = text_batches(np.arange(8), T=7, n=3)(rng)
+    assert (ids == np.arange(7)).all()
+    assert (targets == np.arange(1, 8)).all()
+    with pytest.raises(ValueError, match="has 7 characters; stretches of 7 need at least 8"):
+        text_batches(np.arange(7), T=7)
+
+
+def test_the_texts_are_in_the_alphabet_and_the_split_loses_nothing():
+    climate = read_text("climate")
+    assert 150 <= len(climate.splitlines()) <= 250
+    train, held_out = split_lines(climate)
+    assert sorted((train + held_out).splitlines()) == sorted(climate.splitlines())
+    assert len(held_out.splitlines()) == len(climate.splitlines()) // 5
+    for name in ("climate", "prose"):
+        assert plain(read_text(name)) == (read_text(name), {})
+
+
+# ---- bases
+
+
+def test_the_base_names():
+    assert base_names() == ["english", "symbols"]
+    with pytest.raises(ValueError, match="no base 'french'; there are: english, symbols"):
+        load_base("french")
+    with pytest.raises(ValueError, match="no base 'french'"):
+        pretrain("french", ".")
+
+
+def test_symbols_knows_its_three_tasks_and_no_new_one():
+    model = load_base("symbols", "float32")
+    exact = {task: evaluate(model, [symbols_batch(task, np.random.default_rng(7), 300)]).exact for task in TASKS}
+    assert all(exact[task] >= 0.99 for task in ("copy", "reverse", "plus"))
+    assert all(exact[task] == 0 for task in ("near", "map", "swap", "perm"))
+
+
+def test_symbols_knows_them_where_a_prefix_moves_them():
+    model = load_base("symbols", "float32")
+    for task in ("copy", "reverse", "plus"):
+        for pad in (1, 2, 4, 8, 16):
+            assert evaluate(model, [symbols_batch(task, np.random.default_rng(7), 300, pad)]).exact >= 0.99
+
+
+def test_english_reads_documentation_better_than_climate():
+    model = load_base("english", "float32")
+    prose, climate = (evaluate(model, text_windows(encode(read_text(name)), 128)) for name in ("prose", "climate"))
+    assert prose.bits < 2.2 < 3.5 < climate.bits
+
+
+def test_a_base_is_the_same_in_both_precisions():
+    one, two = load_base("english"), load_base("english", "float32")
+    for (path, a), (_, b) in zip(one.named_parameters(), two.named_parameters(), strict=True):
+        assert a.data.dtype == np.float64
+        assert b.data.dtype == np.float32
+        assert (a.data == b.data).all(), path
+
+
+@pytest.mark.parametrize("name", ["symbols", "english"])
+def test_pretraining_writes_a_base_and_its_card(tmp_path, name):
+    from minipeft.training.bases import read_base
+
+    card = pretrain(name, tmp_path, steps=2, progress=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.md", f"{name}.npz"]
+    assert (tmp_path / f"{name}.md").read_text(encoding="utf-8") == card
+    assert all(word in card for word in ("seed 0", "2 steps", "Python 3.", "NumPy"))
+    first = read_base(tmp_path / f"{name}.npz")
+    pretrain(name, tmp_path, steps=2, progress=False)
+    again = read_base(tmp_path / f"{name}.npz")
+    pairs = zip(first.named_parameters(), again.named_parameters(), strict=True)
+    assert all((a.data == b.data).all() for (_, a), (_, b) in pairs)
+
+
+# ---- files
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    write_npz(path, {"kind": "thing"}, {"x": np.arange(3)})
+
+    def breaks(*args, **arrays):
+        args[0].write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(np, "savez", breaks)
+    with pytest.raises(OSError, match="disk full"):
+        write_npz(path, {"kind": "thing"}, {"x": np.arange(4)})
+    assert list(read_npz(path, "thing")[1]["x"]) == [0, 1, 2]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_files_say_what_they_are(tmp_path):
+    write_npz(tmp_path / "a", {"kind": "checkpoint"}, {})
+    with pytest.raises(FileError, match="holds a minipeft checkpoint; what is needed is a minipeft adapter"):
+        read_npz(tmp_path / "a", "adapter")
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        read_npz(tmp_path / "b", "adapter")
+    with pytest.raises(FileError, match="is not a file"):
+        read_npz(tmp_path, "adapter")

@@ -1,0 +1,297 @@
+"""Optimisers against their formulas, and a loop that stops, resumes and reports as it says."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from specimens import tiny_model
+
+from minipeft import LoRA, Parameter, get_peft_model
+from minipeft.files import FileError
+from minipeft.training import SGD, AdamW, Diverged, clip_grad_norm, constant, evaluate, fit, warmup_cosine
+from minipeft.training import optimizers as optimizers_module
+
+
+def lora(dropout=0.0, **settings):
+    return get_peft_model(tiny_model(), LoRA(r=2, dropout=dropout, **settings))
+
+
+def batches(rng):
+    ids = rng.integers(0, 13, (4, 6))
+    return ids, (ids + 1) % 13
+
+
+VAL = [batches(np.random.default_rng(9))]
+
+
+def weights(model):
+    return {path: p.data.copy() for path, p in model.named_parameters() if p.requires_grad}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all((a[name] == b[name]).all() for name in a)
+
+
+# ---- optimisers
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_adamw_is_its_formula(rng, dtype):
+    start, grads = rng.normal(size=(5, 3)), rng.normal(size=(4, 5, 3))
+    p = Parameter(start.astype(dtype))
+    optimizer = AdamW([p], lr=0.01, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1)
+    m = v = 0
+    for t, g in enumerate(grads, start=1):
+        p.grad[...] = g
+        optimizer.step()
+        m, v = 0.8 * m + 0.2 * g, 0.95 * v + 0.05 * g**2
+        m_hat, v_hat = m / (1 - 0.8**t), v / (1 - 0.95**t)
+        start = start - 0.01 * 0.1 * start - 0.01 * m_hat / (np.sqrt(v_hat) + 1e-6)
+    assert p.data.dtype == dtype
+    np.testing.assert_allclose(p.data, start, rtol=1e-12 if dtype == "float64" else 1e-5)
+
+
+def test_sgd_is_its_formula(rng):
+    start, grads = rng.normal(size=7), rng.normal(size=(4, 7))
+    p, u = Parameter(start.copy()), 0
+    optimizer = SGD([p], lr=0.1, momentum=0.9, weight_decay=0.01)
+    for g in grads:
+        p.grad[...] = g
+        optimizer.step()
+        u = 0.9 * u + g + 0.01 * start
+        start = start - 0.1 * u
+    np.testing.assert_allclose(p.data, start, rtol=1e-12)
+
+
+def test_long_arrays_are_updated_in_blocks_that_meet(rng, monkeypatch):
+    whole, pieces = (Parameter(np.arange(11.0)) for _ in range(2))
+    for p, block in ((whole, 100), (pieces, 4)):
+        monkeypatch.setattr(optimizers_module, "BLOCK", block)
+        p.grad[...] = np.linspace(-1, 1, 11)
+        AdamW([p], lr=0.1).step()
+    assert (whole.data == pieces.data).all()
+    assert (whole.data != np.arange(11.0)).sum() == 10  # all but the one whose gradient is 0
+
+
+def test_groups_have_their_own_rate_and_frozen_parameters_stay(rng):
+    a, b, frozen = Parameter(np.ones(2)), Parameter(np.ones(2)), Parameter(np.ones(2), requires_grad=False)
+    optimizer = SGD([{"params": [a]}, {"params": [("b", b), ("frozen", frozen)], "lr": 0.5}], lr=0.1)
+    for p in (a, b):
+        p.grad[...] = 1
+    optimizer.step(lr_factor=0.5)
+    assert (a.data == 0.95).all()
+    assert (b.data == 0.75).all()
+    assert (frozen.data == 1).all()
+
+
+def test_a_model_may_be_given_itself():
+    model = lora()
+    assert len(AdamW(model, lr=0.1).parameters()) == len(weights(model))
+    assert AdamW(model.named_parameters()).nbytes() == 2 * sum(w.nbytes for w in weights(model).values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (lambda p: AdamW([]), "nothing to train"),
+        (lambda p: AdamW([Parameter(np.ones(1), requires_grad=False)]), "nothing to train"),
+        (lambda p: AdamW([p], lr=-1), r"lr must lie in"),
+        (lambda p: AdamW([p], lr=math.nan), r"lr must lie in"),
+        (lambda p: AdamW([p], betas=(1.0, 0.9)), r"beta1 must lie in"),
+        (lambda p: SGD([p], momentum=1), r"momentum must lie in"),
+        (lambda p: SGD([{"params": [p], "rate": 1}]), r"no setting \['rate'\]"),
+        (lambda p: SGD([{"params": [p], "momentum": 0.5}]), "give momentum to SGD itself"),
+        (lambda p: SGD([p, p]), "updated twice"),
+        (lambda p: SGD([{"params": [p]}, {"params": [p]}]), "updated twice"),
+    ],
+)
+def test_settings_out_of_range_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        arguments(Parameter(np.ones(1)))
+
+
+def test_clipping_scales_all_gradients_to_one_norm():
+    a, b = Parameter(np.zeros(1)), Parameter(np.zeros(1))
+    a.grad[...], b.grad[...] = 3, 4
+    assert clip_grad_norm([a, b], None) == 5
+    assert (a.grad[0], b.grad[0]) == (3, 4)
+    assert clip_grad_norm([a, b], 1.0) == 5
+    np.testing.assert_allclose([a.grad[0], b.grad[0]], [0.6, 0.8])
+
+
+def test_warmup_cosine_rises_then_falls_to_its_floor():
+    factors = [warmup_cosine(step, 100, warmup=10, floor=0.2) for step in range(100)]
+    np.testing.assert_allclose(factors[:10], np.arange(1, 11) / 10)
+    assert all(a > b for a, b in itertools.pairwise(factors[10:]))
+    np.testing.assert_allclose(factors[55], 0.6)
+    assert 0.2 < factors[-1] < 0.21
+    assert warmup_cosine(0, 1) == constant(0, 1) == 1
+
+
+# ---- the loop
+
+
+def test_fit_lowers_the_loss_and_writes_its_history():
+    model = lora(targets="*")
+    history = fit(model, batches, 30, AdamW(model, lr=0.03), val=VAL, val_every=10, progress=False)
+    assert history.val_step == [0, 10, 20, 30]
+    assert history.val_loss[-1] < 0.8 * history.val_loss[0]
+    assert history.val_loss[-1] == evaluate(model, VAL).loss
+    assert len(history.loss) == len(history.grad_norm) == len(history.seconds) == len(history.lr_factor) == 30
+    assert all(norm > 0 for norm in history.grad_norm)
+
+
+def test_lists_are_gone_through_again_and_generators_end_with_a_word():
+    model, rng = lora(), np.random.default_rng(0)
+    some = [batches(rng) for _ in range(3)]
+    assert len(fit(model, some, 7, SGD(model, lr=0.01), progress=False).loss) == 7
+    with pytest.raises(ValueError, match="ended after 3 of 5 steps"):
+        fit(model, iter(some), 5, SGD(model, lr=0.01), progress=False)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def stopping_at(step):
+    """Batches that break off at the given call, as a power cut would."""
+    calls = iter(range(10**6))
+
+    def stream(rng):
+        if next(calls) == step:
+            raise Interrupted
+        return batches(rng)
+
+    return stream
+
+
+@pytest.mark.parametrize("optimizer", [lambda m: AdamW(m, lr=0.02), lambda m: SGD(m, lr=0.1, momentum=0.9)])
+def test_an_interrupted_run_resumes_bit_for_bit(tmp_path, optimizer):
+    settings = {"val": VAL, "val_every": 5, "patience": 50, "checkpoint_every": 4, "seed": 3, "progress": False}
+    whole = lora(dropout=0.3)
+    uninterrupted = fit(whole, batches, 20, optimizer(whole), **settings)
+
+    first = lora(dropout=0.3)
+    with pytest.raises(Interrupted):
+        fit(first, stopping_at(14), 20, optimizer(first), checkpoint=tmp_path / "run.npz", **settings)
+    second = lora(dropout=0.3)
+    resumed = fit(second, batches, 20, optimizer(second), checkpoint=tmp_path / "run.npz", resume=True, **settings)
+
+    assert same(weights(whole), weights(second))
+    assert resumed.loss == uninterrupted.loss
+    assert resumed.val_loss == uninterrupted.val_loss
+    assert [path.name for path in tmp_path.iterdir()] == ["run.npz"]
+
+
+def test_an_iterable_resumes_where_it_was(tmp_path):
+    rng = np.random.default_rng(4)
+    some = [batches(rng) for _ in range(5)]
+    whole, part = lora(), lora()
+    fit(whole, some, 12, AdamW(whole), progress=False)
+    with pytest.raises(ValueError, match="ended after 5 of 12"):
+        fit(part, iter(some), 12, AdamW(part), progress=False, checkpoint=tmp_path / "c", checkpoint_every=5)
+    part = lora()
+    fit(part, some, 12, AdamW(part), progress=False, checkpoint=tmp_path / "c", resume=True)
+    assert same(weights(whole), weights(part))
+
+
+def test_a_finished_run_is_not_trained_further_by_resuming(tmp_path):
+    model = lora()
+    fit(model, batches, 4, AdamW(model), progress=False, checkpoint=tmp_path / "c")
+    done = weights(model)
+    fit(model, batches, 4, AdamW(model), progress=False, checkpoint=tmp_path / "c", resume=True)
+    assert same(done, weights(model))
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (lambda m, path: fit(m, batches, 9, AdamW(m), checkpoint=path, resume=True, progress=False), "steps differ"),
+        (lambda m, path: fit(m, batches, 4, AdamW(m, lr=1), checkpoint=path, resume=True, progress=False), "groups"),
+        (lambda m, path: fit(m, batches, 4, SGD(m), checkpoint=path, resume=True, progress=False), "optimizer"),
+        (
+            lambda m, path: fit(m, batches, 4, AdamW(m), checkpoint=path, resume=True, progress=False, seed=1),
+            "seed differ",
+        ),
+    ],
+)
+def test_the_checkpoint_of_another_run_is_refused(tmp_path, other, message):
+    model = lora()
+    fit(model, batches, 4, AdamW(model), progress=False, checkpoint=tmp_path / "c")
+    before = weights(model)
+    with pytest.raises(FileError, match=message):
+        other(model, tmp_path / "c")
+    assert same(before, weights(model))
+
+
+def test_the_checkpoint_of_another_method_is_refused(tmp_path):
+    model = lora()
+    fit(model, batches, 2, AdamW(model), progress=False, checkpoint=tmp_path / "c")
+    wider = lora(targets="*_proj")
+    with pytest.raises(FileError, match="shapes differ"):
+        fit(wider, batches, 2, AdamW(wider), progress=False, checkpoint=tmp_path / "c", resume=True)
+
+
+def test_early_stopping_returns_to_the_best_weights():
+    model = lora()
+    history = fit(model, batches, 200, SGD(model, lr=30.0), schedule=constant, clip=None, val=VAL, val_every=1,
+                  patience=3, progress=False)  # fmt: skip
+    assert history.stopped_early
+    assert len(history.val_loss) == history.val_loss.index(min(history.val_loss)) + 4
+    assert evaluate(model, VAL).loss == min(history.val_loss)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path):
+    model = lora()
+
+    def poisoned(rng, calls=iter(range(99))):  # noqa: B008 - one counter for the whole run is the point
+        if next(calls) == 6:
+            next(iter(weights_of(model))).data[...] = np.nan
+        return batches(rng)
+
+    with pytest.raises(Diverged, match=r"loss is nan in step 7 of 20.*learning rate.*alpha / r") as caught:
+        fit(model, poisoned, 20, AdamW(model), progress=False, checkpoint=tmp_path / "c", checkpoint_every=3)
+    assert len(caught.value.history.loss) == 6
+    again = lora()
+    history = fit(again, batches, 20, AdamW(again), progress=False, checkpoint=tmp_path / "c", resume=True)
+    assert len(history.loss) == 20
+    assert np.isfinite(history.loss).all()
+
+
+def weights_of(model):
+    return [p for _, p in model.named_parameters() if p.requires_grad]
+
+
+def test_a_rate_that_is_far_too_high_is_named():
+    model = get_peft_model(tiny_model(), LoRA(r=2, alpha=1e200))
+    with pytest.raises(Diverged, match=r"Likely causes.*\[1e\+200\]"):
+        fit(model, batches, 9, SGD(model, lr=1e200), schedule=constant, clip=None, progress=False)
+
+
+def test_impossible_runs_are_refused():
+    model = lora()
+    with pytest.raises(ValueError, match="at least 1"):
+        fit(model, batches, 0, AdamW(model))
+    with pytest.raises(ValueError, match="patience needs val"):
+        fit(model, batches, 5, AdamW(model), patience=2)
+    with pytest.raises(ValueError, match="no batch"):
+        evaluate(model, [])
+
+
+def test_evaluate_counts_what_the_mask_counts(batch):
+    ids, targets, mask = batch
+    model = lora(dropout=0.5)
+    logits, _ = model.eval()(ids)
+    hits = logits.argmax(-1) == targets
+    model.train()
+    scores = evaluate(model, [(ids[:2], targets[:2], mask[:2]), (ids[2:], targets[2:], mask[2:])])
+    z = logits - logits.max(-1, keepdims=True)
+    nll = np.log(np.exp(z).sum(-1)) - np.take_along_axis(z, targets[..., None], -1)[..., 0]
+    np.testing.assert_allclose(scores.loss, nll[mask].mean())
+    np.testing.assert_allclose(scores.bits, nll[mask].mean() / np.log(2))
+    np.testing.assert_allclose(scores.accuracy, hits[mask].mean())
+    assert scores.exact == (hits | ~mask).all(-1).mean()
+    assert scores.tokens == mask.sum()
+    assert model.training
+    assert model.h[0].attn.q_proj.dropout.training
