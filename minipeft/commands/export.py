@@ -4,6 +4,8 @@ from ..interop import export_peft, load_gpt2, save_gpt2
 from ..methods import load_adapter
 from ..training import base_names, load_base
 
+BASE = "what the adapter was trained on: a shipped base, a GPT-2 folder, or a name on the Hugging Face Hub"
+
 
 def add_arguments(parser):
     add = parser.add_argument
@@ -11,9 +13,6 @@ def add_arguments(parser):
     add("--to", required=True, metavar="DIR", help="the folder to write")
     add("--base", default="english", help=BASE + " (default: english)")
     add("--base-to", metavar="DIR", help="write the base, too, as a folder for transformers")
-
-
-BASE = "what the adapter was trained on: a shipped base, a GPT-2 folder, or a name on the Hugging Face Hub"
 
 
 def run(args):

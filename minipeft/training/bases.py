@@ -79,7 +79,7 @@ def pretrain(name, folder, steps=None, seed=0, progress=True):
     if name not in CONFIGS:
         raise ValueError(f"there is no base {name!r}; there are: {', '.join(base_names())}")
     model = get_peft_model(GPT2(CONFIGS[name], seed), FullFineTuning())
-    steps = steps or {"symbols": 3000, "english": 3000}[name]
+    steps = steps or {"symbols": 2500, "english": 3000}[name]
     recipe = pretrain_symbols if name == "symbols" else pretrain_english
     data, result = recipe(model, steps, seed, progress)
     size = sum(parameter.data.size for _, parameter in model.named_parameters())
@@ -106,7 +106,8 @@ def pretrain_symbols(model, steps, seed, progress):
     }
     data = (
         "Data: sequences `[task] x1 ... x8 SEP y1 ... y8` over 16 symbols, drawn anew for every step, 48 a step, beginning\n"
-        "at position 0, 1, 2, 4, 8 or 16. Three tasks: copy, reverse, and +1 (each symbol becomes the next)."
+        "at position 0, 1, 2, 4, 8 or 16. Three tasks: a quarter of them copy, half reverse, and a quarter add one (each\n"
+        "symbol becomes the next)."
     )
     return data, "Exact sequences out of 500 new ones, at the worst of the six places: " + ", ".join(
         f"{t} {e:.1%}" for t, e in exact.items()

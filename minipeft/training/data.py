@@ -51,11 +51,11 @@ PLACES = [0, 1, 2, 4, 8, 16]  # where a sequence may begin while the base is mad
 
 
 def pretraining_batches(rng, n=48):
-    """The three tasks of the base in equal parts, each sequence at a random one of PLACES, with PAD around it.
+    """A quarter copy, half reverse (the hardest), a quarter +1; each at a random one of PLACES, with PAD around it.
 
     A prefix of m virtual tokens moves the tokens m positions on: the base must know its tasks there, too.
     """
-    tasks = [symbols_batch(task, rng, n // 3) for task in ("copy", "reverse", "plus")]
+    tasks = [symbols_batch(task, rng, part) for task, part in (("copy", n // 4), ("reverse", n // 2), ("plus", n // 4))]
     sequences = [np.concatenate(arrays) for arrays in zip(*tasks, strict=True)]
     batch = [np.full((n, PLACES[-1] + 2 * LENGTH + 1), fill) for fill in (PAD, PAD, False)]
     for row, place in enumerate(rng.choice(PLACES, n)):
