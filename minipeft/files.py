@@ -2,13 +2,17 @@
 
 import json
 import os
+import struct
 import zipfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 
-DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, TypeError, KeyError, AttributeError)
+DAMAGE = (  # what zipfile, NumPy and json raise on a file that something happened to
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, TypeError, KeyError, AttributeError,
+    RuntimeError, OverflowError, MemoryError, SyntaxError,
+)  # fmt: skip
 
 
 class FileError(ValueError):
@@ -19,7 +23,7 @@ def write_npz(path, header, arrays):
     """Write {name: array} and a JSON-able header; the old file stays until the new one is safely on the disk."""
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    text = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    text = np.frombuffer(json.dumps(header, default=np.generic.item).encode(), np.uint8)
     try:
         with open(part, "wb") as file:
             np.savez(file, header=text, **arrays)

@@ -9,13 +9,12 @@ from .method import (
     disabled,
     fingerprint,
     get_peft_model,
-    load_adapter,
     merge,
-    save_adapter,
     unwrap,
 )
 from .prefix import PrefixTuning
 from .prompt import PromptTuning
+from .saving import load_adapter, save_adapter
 
 METHODS = {method.name: method for method in (LoRA, Adapter, PrefixTuning, PromptTuning, FullFineTuning)}
 

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
+from ..checks import is_whole
 from ..model.attention import CausalSelfAttention
 from ..model.gpt2 import MLP, Block
 from ..model.layers import GELU, Linear
@@ -96,9 +95,9 @@ class Adapter(Method):
     name = "adapter"
 
     def inject(self, model, rng):
-        if self.kind not in KINDS:
+        if self.kind not in list(KINDS):
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {self.kind!r}")
-        if not isinstance(self.m, (int, np.integer)) or self.m < 1:
+        if not is_whole(self.m, 1):
             raise ValueError(f"m, the width of the bottleneck, must be a whole number of at least 1, not {self.m!r}")
         d, dtype = model.config.n_embd, model.config.dtype
 

@@ -1,4 +1,7 @@
-"""Full fine-tuning: the baseline that every PEFT method is measured against."""
+"""Full fine-tuning: the baseline that every PEFT method is measured against.
+
+Lesson 04 trains it, and looks at what changed.
+"""
 
 from dataclasses import dataclass
 

@@ -1,10 +1,14 @@
-"""LoRA: learn the change of a weight as a product of two thin matrices (Hu et al., 2021)."""
+"""LoRA: learn the change of a weight as a product of two thin matrices (Hu et al., 2021).
+
+Lesson 06 writes this layer by hand; lessons 07, 08 and 09 choose its rank, its alpha and its dropout.
+"""
 
 from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..checks import is_real, is_whole
 from ..model.functional import matmul, outer
 from ..model.layers import Dropout, Linear
 from ..model.module import Parameter, Wrapper
@@ -34,20 +38,20 @@ class LoRALinear(Wrapper):
     def __init__(self, base, r, alpha, dropout, rng, train="AB", rslora=False):
         super().__init__(base)
         d_in, d_out, dtype = *linear_under(base).weight.data.shape, linear_under(base).weight.data.dtype
-        if not isinstance(r, (int, np.integer)) or not 1 <= r <= min(d_in, d_out):
+        if not is_whole(r, 1, min(d_in, d_out)):
             raise ValueError(f"r must be a whole number in 1 ... min(d_in, d_out) = {min(d_in, d_out)}, not {r!r}")
-        if not 0 < alpha < np.inf:
+        if not is_real(alpha) or alpha <= 0:
             raise ValueError(f"alpha must be a positive number, not {alpha!r}")
         if train not in ("AB", "A", "B"):
             raise ValueError(f"train must be 'AB', 'A' or 'B', not {train!r}")
         A, B = np.zeros((d_in, r), dtype), np.zeros((r, d_out), dtype)
         if train == "A":
-            B[...] = rng.uniform(-1, 1, B.shape) * r**-0.5
+            B[...] = rng.uniform(-1, 1, B.shape) / r**0.5
         else:
-            A[...] = rng.uniform(-1, 1, A.shape) * d_in**-0.5
+            A[...] = rng.uniform(-1, 1, A.shape) / d_in**0.5
         self.A, self.B = Parameter(A, "A" in train), Parameter(B, "B" in train)
-        self.scaling = alpha / (r**0.5 if rslora else r)
-        self.dropout = Dropout(dropout, rng)
+        self.scaling = float(alpha) / float(r) ** (0.5 if rslora else 1)
+        self.dropout = Dropout(dropout, rng).train(base.training)
 
     def forward(self, x):
         A, B, s = self.A, self.B, self.scaling

@@ -1,13 +1,12 @@
-"""What all of PEFT shares: freeze everything, put something in; take it off, fold it in, switch it off, save it."""
+"""What all of PEFT shares: freeze everything, put something in; take it off, fold it in, switch it off."""
 
 import hashlib
 import json
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
-from ..files import FileError, read_npz, write_npz
 from ..model.module import Wrapper
 
 
@@ -56,19 +55,37 @@ def get_peft_model(model, method, seed=0):
 
     Raises: ValueError where the method does not fit; the model is then as it was.
     """
-    before = [(parameter, parameter.grad) for _, parameter in model.named_parameters()]
-    present = {id(node) for _, node in model.walk()}
-    base = fingerprint(model)
-    try:
+    if not isinstance(method, Method):
+        raise TypeError(f"a method is needed, such as LoRA(r=8), not {method!r}")
+    record = (*methods_of(model), (method, seed, fingerprint(model)))
+    with undone_on_error(model):
         model.requires_grad_(False)
         method.inject(model, np.random.default_rng(seed))
-    except Exception:
-        take_off(model, lambda node: id(node) not in present)
-        for parameter, grad in before:
-            parameter.grad = grad
-        raise
-    model.peft = (*getattr(model, "peft", ()), (method, seed, base))
+    model.peft = record
     return model
+
+
+def methods_of(model):
+    """(method, seed, fingerprint of the base) of every get_peft_model, in order."""
+    methods = getattr(model, "peft", ())
+    if methods is None:
+        raise ValueError("the methods of this model are disabled: leave the `with disabled(model)` first")
+    return methods
+
+
+@contextmanager
+def undone_on_error(model):
+    """If the block fails, take off what it wrapped and freeze what it thawed: the model is as it was."""
+    grads = [(parameter, parameter.grad) for _, parameter in model.named_parameters()]
+    present, methods = {id(node) for _, node in model.walk()}, getattr(model, "peft", ())
+    try:
+        yield
+    except BaseException:
+        take_off(model, lambda node: id(node) not in present)
+        for parameter, grad in grads:
+            parameter.grad = grad
+        model.peft = methods
+        raise
 
 
 def take_off(model, which=lambda node: True):
@@ -91,9 +108,14 @@ def under(node):
     return node.base if isinstance(node, Wrapper) else getattr(node, "merged_from", (None,))[0]
 
 
+def is_merged(model):
+    """True if merge folded a wrapper into one of the layers."""
+    return any(under(node) and not isinstance(node, Wrapper) for _, node in model.walk())
+
+
 def unwrap(model):
     """Take off every wrapper, merged ones too; return the model, bit for bit the base that it was (still frozen)."""
-    if any(method.trains_base for method, _, _ in getattr(model, "peft", ())):
+    if any(method.trains_base for method, _, _ in methods_of(model)):
         raise ValueError("full fine-tuning changed the base itself: load the base again to have it back")
     take_off(model)
     model.peft = ()
@@ -123,24 +145,20 @@ def disabled(model):
 
     Raises: ValueError after full fine-tuning, which leaves no base to go back to.
     """
-    if any(method.trains_base for method, _, _ in getattr(model, "peft", ())):
+    methods = methods_of(model)
+    if any(method.trains_base for method, _, _ in methods):
         raise ValueError("full fine-tuning has no switch: it changed the base itself")
-    done = take_off(model)
+    done, model.peft = take_off(model), None
     try:
         yield model
     finally:
         put_back(model, done)
+        model.peft = methods
 
 
-def own_arrays(model):
-    """{path: array} of what the methods put into the model, and of what they trained in the base."""
-    arrays, inside = {}, set()
-    for path, node in model.walk():
-        if isinstance(node, Wrapper):
-            arrays |= {f"{path}.{name}": array for name, array in node.own_arrays().items()}
-            inside |= {id(parameter) for _, parameter in node.own_parameters()}
-    base = {path: p.data for path, p in model.named_parameters() if p.requires_grad and id(p) not in inside}
-    return arrays | base
+def inside_wrappers(model):
+    """The ids of the parameters that methods put in; every other is the base's own."""
+    return {id(p) for _, node in model.walk() if isinstance(node, Wrapper) for _, p in node.own_parameters()}
 
 
 def fingerprint(model):
@@ -148,98 +166,11 @@ def fingerprint(model):
 
     Taken in float32, so that a base loaded in float64 is the same base.
     """
-    inside = {id(p) for _, node in model.walk() if isinstance(node, Wrapper) for _, p in node.own_parameters()}
+    inside = inside_wrappers(model)
     shape = {name: value for name, value in vars(model.config).items() if name != "dtype"}
     digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
     for path, parameter in model.named_parameters():
         if id(parameter) not in inside:
-            digest.update(path.replace(".base.", ".").encode())
+            digest.update(".".join(name for name in path.split(".") if name != "base").encode())
             digest.update(np.ascontiguousarray(parameter.data, "<f4"))
     return digest.hexdigest()
-
-
-def to_json(method):
-    if isinstance(method, Stack):
-        return {"name": "stack", "methods": [to_json(one) for one in method.methods]}
-    return {"name": method.name, "settings": asdict(method)}
-
-
-def from_json(saved):
-    from . import METHODS
-
-    if saved["name"] == "stack":
-        return Stack(tuple(from_json(one) for one in saved["methods"]))
-    if saved["name"] not in METHODS:
-        raise FileError(f"this minipeft has no method {saved['name']!r}; it has: {', '.join(METHODS)}")
-    try:
-        return METHODS[saved["name"]](**saved["settings"])
-    except TypeError as error:
-        raise FileError(f"the settings {saved['settings']} are not those of {saved['name']}") from error
-
-
-def save_adapter(model, path):
-    """Write what was trained, the method's settings, and the fingerprint of the base, to one npz file.
-
-    The file is written whole or not at all, and holds no pickle.  For LoRA on q and v of GPT-2 it is 0.2% of the model.
-
-    Raises: ValueError if the model carries no method.
-    """
-    if not getattr(model, "peft", ()):
-        raise ValueError("this model carries no PEFT method: there is nothing to save")
-    header = {
-        "kind": "adapter",
-        "version": 1,
-        "methods": [to_json(method.as_saved()) | {"seed": seed} for method, seed, _ in model.peft],
-        "base": model.peft[0][2],
-        "config": vars(model.config),
-    }
-    write_npz(path, header, own_arrays(model))
-
-
-def load_adapter(model, path):
-    """Put a saved adapter into the base that it was trained on; return the model, ready to use or to train further.
-
-    Raises: FileNotFoundError; ValueError if the file is damaged or not an adapter, belongs to another base, or lacks
-    or adds arrays.  The model is then as it was.
-    """
-    header, arrays = read_npz(path, "adapter")
-    if getattr(model, "peft", ()):
-        raise ValueError("this model already carries a PEFT method: unwrap(model) first")
-    theirs = header.get("config", {})
-    for name, ours in vars(model.config).items():
-        if name != "dtype" and theirs.get(name) != ours:
-            raise FileError(f"{path} belongs to another base: there {name} is {theirs.get(name)}, here it is {ours}")
-    if header.get("base") != fingerprint(model):
-        raise FileError(f"{path} belongs to another base: the shapes agree, the weights do not")
-    methods = [(from_json(saved), saved.get("seed", 0)) for saved in header.get("methods", ())]
-
-    flags = [(parameter, parameter.grad) for _, parameter in model.named_parameters()]
-    try:
-        for method, seed in methods:
-            get_peft_model(model, method, seed)
-        fill(model, arrays, path)
-    except Exception:
-        take_off(model)
-        model.peft = ()
-        for parameter, grad in flags:
-            parameter.grad = grad
-        raise
-    return model
-
-
-def fill(model, arrays, path):
-    """Copy the arrays of a file over the parameters of the same names, once all of them are seen to fit."""
-    ours = own_arrays(model)
-    if arrays.keys() != ours.keys():
-        missing, extra = sorted(ours.keys() - arrays.keys()), sorted(arrays.keys() - ours.keys())
-        raise FileError(
-            f"{path} does not hold what its method needs: missing {missing or 'nothing'}, unknown {extra or 'nothing'}"
-        )
-    for name, array in arrays.items():
-        if array.shape != ours[name].shape:
-            raise FileError(f"{path}: {name} has shape {array.shape} where {ours[name].shape} is needed")
-        if array.dtype.kind != "f" or not np.isfinite(array).all():
-            raise FileError(f"{path}: {name} holds something other than finite numbers")
-    parameters = dict(model.named_parameters())
-    for name, array in arrays.items():
-        parameters[name].data[...] = array

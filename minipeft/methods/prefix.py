@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..model.generate import ShiftedPositions
+from ..checks import is_whole
+from ..model.generate import ShiftedPositions, virtual_tokens
 from ..model.layers import Linear
 from ..model.module import Module, Parameter, Wrapper
 from .method import Method
@@ -12,9 +13,13 @@ from .method import Method
 
 def check_m(m, model):
     """m virtual tokens must be at least one, and leave room for a real one."""
-    n = model.config.n_positions
-    if not isinstance(m, (int, np.integer)) or not 1 <= m < n:
-        raise ValueError(f"m, the number of virtual tokens, must be in 1 ... n_positions - 1 = {n - 1}, not {m!r}")
+    taken = virtual_tokens(model)
+    most = model.config.n_positions - 1 - taken
+    if not is_whole(m, 1, most):
+        others = f" - {taken} of other methods" if taken else ""
+        raise ValueError(
+            f"m, the number of virtual tokens, must be in 1 ... n_positions - 1{others} = {most}, not {m!r}"
+        )
 
 
 class PrefixAttention(Wrapper):
@@ -42,6 +47,7 @@ class PrefixAttention(Wrapper):
         def backward(dP_k, dP_v):
             if self.P_k.requires_grad:
                 self.P_k.grad += dP_k
+            if self.P_v.requires_grad:
                 self.P_v.grad += dP_v
 
         return self.P_k.data, self.P_v.data, backward

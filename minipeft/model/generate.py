@@ -4,9 +4,10 @@ from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
+from ..checks import is_real, is_whole
 from .attention import Attention
 from .functional import softmax
-from .module import Wrapper
+from .module import Wrapper, evaluating
 
 
 class ShiftedPositions(Wrapper):
@@ -32,6 +33,11 @@ class ShiftedPositions(Wrapper):
 
     def positions(self):
         return self.base.positions() if isinstance(self.base, ShiftedPositions) else len(self.base.weight.data)
+
+
+def virtual_tokens(model):
+    """The positions that methods take from the context window."""
+    return sum(node.virtual_tokens for _, node in model.walk() if isinstance(node, Wrapper))
 
 
 class CachedAttention(Wrapper):
@@ -86,10 +92,13 @@ def choose(logits, temperature, top_k, rng):
     """The next token of each sequence: logits (N, V) -> ids (N,)."""
     if temperature == 0:
         return logits.argmax(-1)
-    z = logits.astype("float64") / temperature
+    z = logits.astype("float64")
     if top_k is not None:
         z[z < np.partition(z, -top_k, axis=-1)[:, -top_k, None]] = -np.inf
-    return (softmax(z).cumsum(-1) < rng.random((len(z), 1))).sum(-1).clip(max=z.shape[-1] - 1)
+    with np.errstate(over="ignore"):  # at a temperature near 0 all but the likeliest go to -inf, as they should
+        z = (z - z.max(-1, keepdims=True)) / temperature
+    heap = softmax(z).cumsum(-1)
+    return (heap <= rng.random((len(z), 1)) * heap[:, -1:]).sum(-1)
 
 
 def generate(model, ids, n, temperature=0.0, top_k=None, rng=None, cache=True):
@@ -101,22 +110,22 @@ def generate(model, ids, n, temperature=0.0, top_k=None, rng=None, cache=True):
 
     Shapes:   ids (N, T), result (N, T + n)
     Raises:   ValueError for a negative temperature, top_k outside 1 ... V, n < 0, ids longer than the window, or a
-              temperature without rng
+              temperature without rng; TypeError for ids that are not integers
     """
     V, ids = model.config.vocab_size, np.asarray(ids)
-    window = model.config.n_positions - sum(getattr(node, "virtual_tokens", 0) for _, node in model.walk())
-    if not 0 <= temperature < np.inf:
+    window = model.config.n_positions - virtual_tokens(model)
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"token ids must be integers, not {ids.dtype}")
+    if not is_real(temperature) or temperature < 0:
         raise ValueError(f"temperature must be 0 (greedy) or more, not {temperature}")
-    if top_k is not None and not 1 <= top_k <= V:
+    if top_k is not None and not is_whole(top_k, 1, V):
         raise ValueError(f"top_k must lie in 1 ... {V}, not {top_k}")
     if temperature > 0 and rng is None:
         raise ValueError("temperature > 0 draws tokens at random: hand in rng=np.random.default_rng(seed)")
-    if n < 0 or ids.ndim != 2 or not 1 <= ids.shape[1] <= window:
+    if not is_whole(n, 0) or ids.ndim != 2 or not 1 <= ids.shape[1] <= window:
         raise ValueError(f"generate adds n ≥ 0 tokens to ids (N, T) with 1 ≤ T ≤ {window}; n = {n}, ids {ids.shape}")
-    training = model.training
-    model.eval()
-    try:
-        start, end = 0, ids.shape[1] + n
+    start, end, ids = 0, ids.shape[1] + n, ids.astype(int)
+    with evaluating(model):
         while ids.shape[1] < end:
             with caching(model) if cache else nullcontext() as step:
                 new = ids[:, start:]
@@ -125,6 +134,4 @@ def generate(model, ids, n, temperature=0.0, top_k=None, rng=None, cache=True):
                     new = choose(logits[:, -1], temperature, top_k, rng)[:, None]
                     ids = np.concatenate([ids, new], axis=1)
             start = ids.shape[1] - max(window // 2, 1)
-    finally:
-        model.train(training)
     return ids

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..checks import is_whole
 from .attention import CausalSelfAttention
 from .layers import GELU, Embedding, LayerNorm, Linear, TiedHead
 from .module import Module, chain, lowest_trained
@@ -26,8 +27,9 @@ class GPT2Config:
     def __post_init__(self):
         for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"):
             size = getattr(self, name)
-            if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
+            if not is_whole(size, 1):
                 raise ValueError(f"{name} must be a whole number of at least 1, not {size!r}")
+            object.__setattr__(self, name, int(size))
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd = {self.n_embd} cannot be shared evenly by n_head = {self.n_head} heads")
         if self.dtype not in ("float64", "float32"):

@@ -1,7 +1,11 @@
-"""The layers a transformer is made of: Linear, Embedding, LayerNorm, GELU, Dropout and the tied head."""
+"""The layers a transformer is made of: Linear, Embedding, LayerNorm, GELU, Dropout and the tied head.
+
+Lesson 01 writes Linear, GELU, LayerNorm and their chain by hand; lesson 09 is about Dropout.
+"""
 
 import numpy as np
 
+from ..checks import is_real
 from .functional import dot, gelu, matmul, mean, outer, total
 from .module import Module, Parameter
 
@@ -130,13 +134,13 @@ class Dropout(Module):
     """
 
     def __init__(self, p, rng):
-        if not 0 <= p < 1:
-            raise ValueError(f"dropout must lie in [0, 1), not {p}")
-        self.p, self.rng = p, rng
+        if not is_real(p) or not 0 <= p < 1:
+            raise ValueError(f"dropout must lie in [0, 1), not {p!r}")
+        self.p, self.rng = float(p), rng
 
     def forward(self, x):
         if not self.training or self.p == 0:
-            return x, lambda dy, need_dx=True: dy
+            return x, lambda dy, need_dx=True: dy if need_dx else None
         M = (self.rng.random(x.shape, dtype="float32") >= self.p).astype(x.dtype)
         M /= 1 - self.p
 

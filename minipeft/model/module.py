@@ -12,6 +12,7 @@ Shape letters, here and everywhere:  N batch, T tokens (queries), S keys (S ≥ 
 width, F feed-forward width, V vocabulary, r rank, m bottleneck width or number of virtual tokens.
 """
 
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -130,8 +131,11 @@ class Module:
         Raises: ValueError that lists what there is, when a pattern matches nothing.
         """
         globs = [pattern] if isinstance(pattern, str) else pattern
+        if not isinstance(globs, (list, tuple)) or not globs or not all(isinstance(glob, str) for glob in globs):
+            raise ValueError(f"targets must be a glob over paths, such as '*.[qv]_proj', or several; not {pattern!r}")
         candidates = [path for path, node in self.walk()
-                      if isinstance(innermost(node), kind) and not path.endswith(".base")]  # fmt: skip
+                      if isinstance(node, Module) and isinstance(innermost(node), kind)
+                      and not path.endswith(".base")]  # fmt: skip
         for glob in globs:
             if not any(fnmatchcase(path, glob) for path in candidates):
                 there_is = ", ".join(candidates) or f"no {kind.__name__} at all"
@@ -164,6 +168,19 @@ class Wrapper(Module):
     def fold(self):
         """The base layer with this wrapper's effect in its weights (a new layer; the base is left as it is)."""
         raise ValueError(f"{type(self).__name__} cannot be merged: {self.cannot_fold}")
+
+
+@contextmanager
+def evaluating(model):
+    """with evaluating(model): ...   Dropout is off inside; afterwards each module is in the mode that it was in."""
+    modules = [model, *(node for _, node in model.walk() if isinstance(node, Module))]
+    modes = [(module, module.training) for module in modules]
+    model.eval()
+    try:
+        yield model
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def innermost(node):

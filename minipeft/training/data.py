@@ -104,8 +104,8 @@ def text_batches(ids, T, n=16):
         raise ValueError(f"the text has {len(ids)} characters; stretches of {T} need at least {T + 1}")
 
     def batch(rng):
-        rows = rng.integers(0, len(ids) - T, n)[:, None] + np.arange(T + 1)
-        return ids[rows][:, :-1], ids[rows][:, 1:]
+        rows = rng.integers(0, len(ids) - T, n)[:, None] + np.arange(T)
+        return ids[rows], ids[rows + 1]
 
     return batch
 
@@ -118,8 +118,8 @@ def text_windows(ids, T, n=16):
     if len(ids) < 2:
         raise ValueError(f"a text of {len(ids)} characters has nothing to predict; it needs at least 2")
     whole = (len(ids) - 1) // T
-    rows = np.arange(whole)[:, None] * T + np.arange(T + 1)
-    windows = [(ids[part][:, :-1], ids[part][:, 1:]) for part in np.split(rows, range(n, whole, n)) if whole]
+    rows = np.arange(whole)[:, None] * T + np.arange(T)
+    windows = [(ids[part], ids[part + 1]) for part in np.split(rows, range(n, whole, n)) if whole]
     rest = ids[whole * T :][None]
     return windows + ([(rest[:, :-1], rest[:, 1:])] if rest.shape[1] > 1 else [])
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from ..files import FileError, read_npz, write_npz
 from ..model.layers import Dropout
 from ..model.loss import cross_entropy
+from ..model.module import evaluating
 from .optimizers import clip_grad_norm, warmup_cosine
 
 
@@ -49,9 +50,7 @@ class History:
 def evaluate(model, batches):
     """Mean loss and accuracy over batches of (ids, targets) or (ids, targets, mask), dropout off; nothing is trained."""
     loss = right = exact = sequences = tokens = 0
-    training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for ids, targets, *mask in batches:
             logits, _ = model(ids)
             counted = np.ones(targets.shape, bool) if not mask or mask[0] is None else np.asarray(mask[0]) != 0
@@ -61,8 +60,6 @@ def evaluate(model, batches):
             exact += hits.all(-1).sum()
             sequences += len(ids)
             tokens += counted.sum()
-    finally:
-        model.train(training)
     if not tokens:
         raise ValueError("there is no batch to evaluate on")
     return Evaluation(float(loss / tokens), float(right / tokens), float(exact / sequences), int(tokens))

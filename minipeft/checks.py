@@ -1,0 +1,13 @@
+"""Whether a setting is a number of the right kind; the caller says what is wrong in its own words."""
+
+import numpy as np
+
+
+def is_whole(value, low=-np.inf, high=np.inf):
+    """True for an integer, Python's or NumPy's, in low ... high; a bool is none."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and low <= value <= high
+
+
+def is_real(value):
+    """True for a finite number, Python's or NumPy's; a bool is none."""
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and bool(np.isfinite(value))

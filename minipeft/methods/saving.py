@@ -1,0 +1,120 @@
+"""Adapters in files: only what was trained, the settings, and a fingerprint of the base."""
+
+from dataclasses import asdict
+
+import numpy as np
+
+from ..checks import is_whole
+from ..files import FileError, read_npz, write_npz
+from ..model.module import Wrapper
+from .method import Stack, fingerprint, get_peft_model, inside_wrappers, is_merged, methods_of, undone_on_error
+
+
+def own_arrays(model):
+    """{path: array} of what the methods put into the model."""
+    wrappers = [(path, node) for path, node in model.walk() if isinstance(node, Wrapper)]
+    return {f"{path}.{name}": array for path, node in wrappers for name, array in node.own_arrays().items()}
+
+
+def trained_in_base(model):
+    """{path: array} of the base's own parameters that are trained."""
+    inside = inside_wrappers(model)
+    return {path: p.data for path, p in model.named_parameters() if p.requires_grad and id(p) not in inside}
+
+
+def to_json(method):
+    """A method as plain numbers and strings."""
+    if isinstance(method, Stack):
+        return {"name": "stack", "methods": [to_json(one) for one in method.methods]}
+    return {"name": method.name, "settings": asdict(method)}
+
+
+def from_json(saved):
+    """The method that to_json wrote.  Raises: FileError if there is no such method, or it has no such settings"""
+    from . import METHODS
+
+    name = saved.get("name") if isinstance(saved, dict) else None
+    if name == "stack" and isinstance(saved.get("methods"), list) and saved["methods"]:
+        return Stack(tuple(from_json(one) for one in saved["methods"]))
+    if not isinstance(name, str) or name not in METHODS:
+        raise FileError(f"this minipeft has no method {name!r}; it has: {', '.join(METHODS)}")
+    try:
+        return METHODS[name](**saved.get("settings"))
+    except TypeError as error:
+        raise FileError(f"the settings {saved.get('settings')} are not those of the method {name}") from error
+
+
+def save_adapter(model, path):
+    """Write what was trained, the method's settings, and the fingerprint of the base, to one npz file.
+
+    The file is written whole or not at all, and holds no pickle.  For LoRA on q and v of GPT-2 it is 0.2% of the model.
+
+    Raises: ValueError if the model carries no method, or one that is merged into the weights or disabled; if the base
+    was changed by anything but a method that is saved with it
+    """
+    methods = methods_of(model)
+    if not methods:
+        raise ValueError("this model carries no PEFT method: there is nothing to save")
+    if is_merged(model):
+        raise ValueError("a method was merged into the weights and cannot be saved apart: save it before merge")
+    trained, base = trained_in_base(model), methods[0][2]
+    if trained and not any(method.trains_base for method, _, _ in methods):
+        raise ValueError(f"no method trains {', '.join(trained)}, and loading would not restore them: freeze them")
+    if not trained and fingerprint(model) != base:
+        raise ValueError("the base was changed after the first method was put in, and no adapter holds that change")
+    header = {
+        "kind": "adapter",
+        "version": 1,
+        "methods": [to_json(method.as_saved()) | {"seed": seed} for method, seed, _ in methods],
+        "base": base,
+        "config": vars(model.config),
+    }
+    write_npz(path, header, own_arrays(model) | trained)
+
+
+def load_adapter(model, path):
+    """Put a saved adapter into the base that it was trained on; return the model, ready to use or to train further.
+
+    Raises: FileNotFoundError; ValueError if the file is damaged or not an adapter, belongs to another base, or lacks
+    or adds arrays.  The model is then as it was.
+    """
+    header, arrays = read_npz(path, "adapter")
+    if methods_of(model):
+        raise ValueError("this model already carries a PEFT method: unwrap(model) first")
+    saved, config = header.get("methods"), header.get("config")
+    if not isinstance(saved, list) or not saved or not isinstance(config, dict):
+        raise FileError(f"{path} is damaged: it does not say which method it holds, or for which base")
+    for name, ours in vars(model.config).items():
+        if name != "dtype" and config.get(name) != ours:
+            raise FileError(f"{path} belongs to another base: there {name} is {config.get(name)}, here it is {ours}")
+    if header.get("base") != fingerprint(model):
+        raise FileError(f"{path} belongs to another base: the shapes agree, the weights do not")
+    methods = [from_json(one) for one in saved]
+    seeds = [one.get("seed") for one in saved]
+    if not all(seed is None or is_whole(seed, 0) for seed in seeds):
+        raise FileError(f"{path} is damaged: {seeds} are not seeds")
+    with undone_on_error(model):
+        for method, seed in zip(methods, seeds, strict=True):
+            get_peft_model(model, method, seed)
+        fill(model, arrays, path)
+    return model
+
+
+def fill(model, arrays, path):
+    """Copy the arrays of a file over the parameters of the same names, once all of them are seen to fit."""
+    ours = own_arrays(model) | trained_in_base(model)
+    if arrays.keys() != ours.keys():
+        missing, extra = sorted(ours.keys() - arrays.keys()), sorted(arrays.keys() - ours.keys())
+        raise FileError(
+            f"{path} does not hold what its method needs: missing {missing or 'nothing'}, unknown {extra or 'nothing'}"
+        )
+    for name, array in arrays.items():
+        if array.shape != ours[name].shape:
+            raise FileError(f"{path}: {name} has shape {array.shape} where {ours[name].shape} is needed")
+        with np.errstate(over="ignore"):
+            fits = array.dtype.kind == "f" and np.isfinite(array.astype(ours[name].dtype)).all()
+        if not fits:
+            raise FileError(f"{path}: {name} holds something other than finite numbers of {ours[name].dtype}")
+    parameters = dict(model.named_parameters())
+    for name, array in arrays.items():
+        parameters[name].data[...] = array
