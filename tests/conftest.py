@@ -1,0 +1,30 @@
+"""What every test may ask for: a tiny model at a point where nothing is zero, and a batch for it."""
+
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported: these arrays are too small to share out
+
+import numpy as np
+import pytest
+import specimens
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(1)
+
+
+@pytest.fixture
+def model():
+    return specimens.tiny_model()
+
+
+@pytest.fixture
+def batch():
+    """(ids, targets, mask)"""
+    return specimens.tiny_batch()
+
+
+@pytest.fixture
+def ids(batch):
+    return batch[0]

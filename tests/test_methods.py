@@ -1,0 +1,750 @@
+"""The contract, for every method that METHODS names and for its variants."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+from specimens import (
+    CASES,
+    CONFIG,
+    PEFT,
+    gradients,
+    loss_of,
+    off_start,
+    rewrite,
+    snapshot,
+    tiny_base_parameters,
+    tiny_batch,
+    tiny_model,
+    tiny_peft,
+    to_float32,
+)
+
+from minipeft import (
+    GPT2,
+    METHODS,
+    Adapter,
+    FullFineTuning,
+    GPT2Config,
+    LoRA,
+    Method,
+    PrefixTuning,
+    PromptTuning,
+    Stack,
+    Wrapper,
+    disabled,
+    get_peft_model,
+    load_adapter,
+    merge,
+    save_adapter,
+    unwrap,
+)
+from minipeft.files import read_npz
+from minipeft.lab.gradcheck import gradcheck
+from minipeft.methods import fingerprint
+
+every_case = pytest.mark.parametrize("case", CASES)
+peft_case = pytest.mark.parametrize("case", PEFT)
+MERGES = ["lora", "lora-A", "lora-B", "lora-rs", "lora-dropout", "lora-targets"]
+FOLDS_NOT = {
+    "adapter": "SequentialAdapter cannot be merged: the gelu",
+    "adapter-parallel": "ParallelAdapter cannot be merged: the gelu",
+    "adapter-block": "SequentialAdapter cannot be merged: the gelu",
+    "prefix": "cannot be merged: virtual tokens|cannot be merged: m extra keys",
+    "prefix-net": "cannot be merged: virtual tokens|cannot be merged: m extra keys",
+    "prompt": "SoftPrompt cannot be merged: m extra tokens",
+    "stack": "cannot be merged",
+}
+
+V, P, D, F, L = CONFIG.vocab_size, CONFIG.n_positions, CONFIG.n_embd, 4 * CONFIG.n_embd, CONFIG.n_layer
+COUNTS = {
+    "lora": L * 2 * 8 * (D + D),
+    "lora-A": L * 2 * 2 * D,
+    "lora-B": L * 2 * 2 * D,
+    "lora-rs": L * 2 * 4 * (D + D),
+    "lora-dropout": L * 2 * 3 * (D + D),
+    "lora-targets": L * 2 * (D + D) + L * 2 * (D + F) + 2 * (F + D),
+    "adapter": 2 * L * (2 * D * 16 + 16 + D),
+    "adapter-parallel": L * (2 * D * 3 + 3 + D),
+    "adapter-mlp": L * (2 * D * 3 + 3 + D),
+    "adapter-block": L * (2 * D * 3 + 3 + D),
+    "prefix": L * 2 * 8 * D,
+    "prefix-net": L * (2 * D * D + 2 * D) + 3 * D + D * D + D,
+    "prompt": 8 * D,
+    "full": V * D + P * D + L * (12 * D * D + 13 * D) + 2 * D,
+}
+
+
+def logits_of(model, ids):
+    """In eval mode, where dropout is off."""
+    training = model.training
+    logits = model.eval()(ids)[0]
+    model.train(training)
+    return logits
+
+
+def steps(model, batch, n, rate):
+    """n steps of plain gradient descent; the losses before each."""
+    losses, loss = [], loss_of(model, batch)
+    for _ in range(n):
+        model.zero_grad()
+        value, backward = loss()
+        backward()
+        losses.append(value)
+        for _, p in model.named_parameters():
+            if p.requires_grad:
+                p.data -= rate * p.grad
+    return losses
+
+
+def error_of(act, *inputs):
+    """The words of the ValueError, or None if there is none."""
+    try:
+        act(*inputs)
+    except ValueError as error:
+        return str(error)
+
+
+def base_bytes(model):
+    return {path: p.data.tobytes() for path, p in tiny_base_parameters(model)}
+
+
+# Put in
+
+
+@every_case
+def test_identity_at_init_is_as_the_method_says(case, ids):
+    method = CASES[case]
+    before = tiny_model()(ids)[0]
+    after = logits_of(get_peft_model(tiny_model(), method), ids)
+    assert np.array_equal(after, before) == method.identity_at_init
+    assert after.shape == before.shape
+
+
+@every_case
+def test_it_returns_the_model_it_was_given(case, model):
+    assert get_peft_model(model, CASES[case]) is model
+
+
+@every_case
+def test_only_what_the_method_added_is_trained(case):
+    model, method = get_peft_model(tiny_model(), CASES[case]), CASES[case]
+    base = {id(p) for _, p in tiny_base_parameters(model)}
+    assert len(base) == len(tiny_model().named_parameters())
+    assert any(p.grad is not None for _, p in model.named_parameters())
+    if not method.trains_base:
+        assert all(p.grad is None for _, p in model.named_parameters() if id(p) in base)
+
+
+def test_every_method_has_its_formula():
+    assert COUNTS.keys() >= METHODS.keys()
+
+
+@pytest.mark.parametrize("case", COUNTS)
+def test_the_number_of_parameters_is_that_of_the_docstring(case, model):
+    get_peft_model(model, CASES[case])
+    assert sum(p.data.size for _, p in model.named_parameters() if p.requires_grad) == COUNTS[case]
+
+
+def test_a_stack_trains_the_sum_of_its_methods(model):
+    methods = CASES["lora"], CASES["prompt"], CASES["prefix-net"]
+    get_peft_model(model, Stack(methods))
+    trained = sum(p.data.size for _, p in model.named_parameters() if p.requires_grad)
+    assert trained == COUNTS["lora"] + COUNTS["prompt"] + COUNTS["prefix-net"]
+
+
+@every_case
+def test_the_seed_decides_the_start(case):
+    method = CASES[case]
+    one, same, other = (
+        b"".join(p.data.tobytes() for _, p in get_peft_model(tiny_model(), method, seed).named_parameters())
+        for seed in (0, 0, 1)
+    )
+    assert one == same
+    assert (one != other) == (case != "full")
+
+
+@every_case
+def test_the_dtype_of_the_base_decides(case, ids):
+    model = GPT2(GPT2Config(**(vars(CONFIG) | {"dtype": "float32"})))
+    get_peft_model(model, CASES[case])
+    logits, backward = model(ids)
+    backward(np.ones_like(logits))
+    assert logits.dtype == np.float32
+    assert {p.data.dtype for _, p in model.named_parameters()} == {np.dtype("float32")}
+    assert {p.grad.dtype for _, p in model.named_parameters() if p.requires_grad} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize("case", ["lora-dropout", "stack-net"])
+def test_what_is_put_into_a_model_in_eval_mode_is_in_eval_mode(case, ids):
+    model = off_start(get_peft_model(tiny_model().eval(), CASES[case]))
+    assert np.array_equal(model(ids)[0], model(ids)[0])
+
+
+# Gradients
+
+
+@every_case
+def test_gradients_are_those_of_finite_differences(case, batch, rng):
+    model = tiny_peft(case)
+    errors = gradcheck(loss_of(model, batch), model.named_parameters(), rng)
+    assert errors.keys() == {path for path, p in model.named_parameters() if p.requires_grad}
+    assert {path: error for path, error in errors.items()
+            if error > (1e-4 if path.endswith("k_proj.bias") else 1e-6)} == {}  # fmt: skip
+
+
+@every_case
+def test_two_forwards_then_two_backwards(case, batch):
+    model = tiny_peft(case).eval()
+    other = tiny_batch(N=2, T=4)
+    expected = {}
+    for one in (batch, other):
+        model.zero_grad()
+        loss_of(model, one)()[1]()
+        expected = {path: grad + expected.get(path, 0) for path, grad in gradients(model).items()}
+    model.zero_grad()
+    (_, backward), (_, backward_other) = loss_of(model, batch)(), loss_of(model, other)()
+    backward(), backward_other()
+    for path, grad in gradients(model).items():
+        assert np.allclose(grad, expected[path], rtol=1e-12, atol=1e-14), path
+
+
+@every_case
+def test_gradients_add_until_they_are_set_to_zero(case, batch):
+    model = tiny_peft(case)
+    loss = loss_of(model, batch)
+    loss()[1]()
+    once = gradients(model)
+    loss()[1]()
+    for path, grad in gradients(model).items():
+        assert np.allclose(grad, 2 * once[path], rtol=1e-12, atol=1e-15), path
+    model.zero_grad()
+    assert not any(grad.any() for grad in gradients(model).values())
+
+
+@peft_case
+def test_training_leaves_the_base_bit_for_bit_and_frozen(case, batch):
+    model = tiny_peft(case)
+    before = base_bytes(model)
+    added = {path: p.data.copy() for path, p in model.named_parameters() if p.requires_grad}
+    steps(model, batch, 4, rate=0.1)
+    assert base_bytes(model) == before == base_bytes(tiny_model())
+    assert all(p.grad is None for _, p in tiny_base_parameters(model))
+    still = [path for path, p in model.named_parameters() if path in added and np.array_equal(p.data, added[path])]
+    assert still == []
+
+
+@every_case
+def test_the_loss_falls(case, batch):
+    losses = steps(get_peft_model(tiny_model(), CASES[case]).eval(), batch, 10, rate=0.004)
+    assert losses == sorted(losses, reverse=True)
+    losses = steps(get_peft_model(tiny_model(), CASES[case]).eval(), batch, 40, rate=0.2)
+    assert losses[-1] < losses[0] - 0.05
+
+
+# Take off
+
+
+@peft_case
+def test_unwrap_gives_the_base_back_bit_for_bit(case, batch):
+    model, plain = tiny_peft(case), tiny_model()
+    steps(model, batch, 2, rate=0.1)
+    assert unwrap(model) is model
+    assert [(path, type(node)) for path, node in model.walk()] == [(path, type(node)) for path, node in plain.walk()]
+    assert base_bytes(model) == base_bytes(plain)
+    assert np.array_equal(model(batch[0])[0], plain(batch[0])[0])
+    assert all(p.grad is None for _, p in model.named_parameters())
+    assert get_peft_model(model, CASES[case]) is model
+
+
+@peft_case
+def test_disabled_shows_the_base_and_comes_back(case, ids):
+    model, plain = tiny_peft(case), tiny_model()
+    with_method, before = logits_of(model, ids), snapshot(model)
+    with disabled(model) as base:
+        assert base is model
+        assert np.array_equal(logits_of(model, ids), plain(ids)[0])
+    assert snapshot(model) == before
+    assert np.array_equal(logits_of(model, ids), with_method)
+    with pytest.raises(KeyboardInterrupt), disabled(model):
+        raise KeyboardInterrupt
+    assert snapshot(model) == before
+    assert not np.array_equal(with_method, plain(ids)[0])
+
+
+def test_after_unwrap_there_is_nothing_to_save_and_room_for_another(tmp_path):
+    save_adapter(tiny_peft("adapter"), tmp_path / "a.npz")
+    model = unwrap(tiny_peft("lora"))
+    with pytest.raises(ValueError, match="there is nothing to save"):
+        save_adapter(model, tmp_path / "b.npz")
+    assert load_adapter(model, tmp_path / "a.npz") is model
+
+
+def test_full_fine_tuning_cannot_be_taken_off(model):
+    get_peft_model(model, FullFineTuning())
+    with pytest.raises(ValueError, match="load the base again"):
+        unwrap(model)
+    with pytest.raises(ValueError, match="full fine-tuning has no switch"), disabled(model):
+        raise AssertionError("inside")
+
+
+def test_a_model_without_a_method_unwraps_to_itself(model):
+    before = [(path, id(node)) for path, node in model.walk()]
+    assert unwrap(model) is model
+    assert [(path, id(node)) for path, node in model.walk()] == before
+
+
+# Fold in
+
+
+@pytest.mark.parametrize("case", MERGES)
+def test_merging_changes_no_logit_and_unwrap_gives_the_base_back(case, batch):
+    model, plain = tiny_peft(case), tiny_model()
+    before = logits_of(model, batch[0])
+    assert merge(model) is model
+    assert [(path, type(node)) for path, node in model.walk()] == [(path, type(node)) for path, node in plain.walk()]
+    assert abs(model(batch[0])[0] - before).max() < 1e-12
+    assert not np.array_equal(model(batch[0])[0], plain(batch[0])[0])
+    with disabled(model):
+        assert np.array_equal(model(batch[0])[0], plain(batch[0])[0])
+    assert abs(model(batch[0])[0] - before).max() < 1e-12
+    unwrap(model)
+    assert base_bytes(model) == base_bytes(plain)
+    assert np.array_equal(model(batch[0])[0], plain(batch[0])[0])
+
+
+@pytest.mark.parametrize("case", FOLDS_NOT)
+def test_what_cannot_be_merged_says_why_and_stays(case):
+    model = tiny_peft(case)
+    before = snapshot(model)
+    with pytest.raises(ValueError, match=FOLDS_NOT[case]):
+        merge(model)
+    assert snapshot(model) == before
+
+
+@peft_case
+def test_merge_folds_everything_or_nothing(case, ids):
+    model = tiny_peft(case)
+    logits, before = logits_of(model, ids), snapshot(model)
+    refusal = error_of(merge, model)
+    assert not refusal or ("cannot be merged" in refusal and snapshot(model) == before)
+    assert abs(logits_of(model, ids) - logits).max() < 1e-12
+
+
+def test_a_merge_that_fails_late_has_folded_nothing(model):
+    get_peft_model(model, Stack((LoRA(r=2, targets="h.0.*"), Adapter(m=2, targets="h.1.mlp"))))
+    before = snapshot(model)
+    with pytest.raises(ValueError, match="SequentialAdapter cannot be merged"):
+        merge(model)
+    assert snapshot(model) == before
+
+
+def test_merging_twice_over(model, ids):
+    """A second LoRA on a merged first: both are folded, and unwrap goes all the way down."""
+    plain = tiny_model()
+    for seed in (1, 2):
+        off_start_of_added(get_peft_model(model, LoRA(r=2), seed))
+        before = model(ids)[0]
+        assert abs(merge(model)(ids)[0] - before).max() < 1e-12
+    assert np.array_equal(unwrap(model)(ids)[0], plain(ids)[0])
+
+
+class Doubled(Wrapper):
+    """A wrapper of one's own that can be folded: y = 2 base(x)."""
+
+    def forward(self, x):
+        y, backward = self.base(x)
+        return 2 * y, lambda dy, need_dx=True: backward(2 * dy, need_dx)
+
+    def fold(self):
+        folded = deepcopy(self.base)
+        for _, p in folded.named_parameters():
+            p.data *= 2
+        return folded
+
+
+def test_a_lora_around_another_wrapper_folds_both(model, batch, rng):
+    plain = tiny_model()
+    model.wrap("*.q_proj", Doubled)
+    off_start_of_added(get_peft_model(model, LoRA(r=2, targets="*.q_proj")))
+    assert max(gradcheck(loss_of(model, batch), model.named_parameters(), rng).values()) < 1e-6
+    before = model(batch[0])[0]
+    assert abs(merge(model)(batch[0])[0] - before).max() < 1e-12
+    assert [(path, type(node)) for path, node in model.walk()] == [(path, type(node)) for path, node in plain.walk()]
+    assert np.array_equal(unwrap(model)(batch[0])[0], plain(batch[0])[0])
+
+
+def off_start_of_added(model):
+    for _, p in model.named_parameters():
+        if p.requires_grad:
+            p.data += np.random.default_rng(p.data.size).normal(0, 0.3, p.data.shape)
+    return model
+
+
+# Copies and files
+
+
+@every_case
+def test_a_deep_copy_is_a_model_of_its_own(case, batch):
+    model = tiny_peft(case)
+    twin = deepcopy(model)
+    before = logits_of(model, batch[0])
+    assert np.array_equal(logits_of(twin, batch[0]), before)
+    ours, theirs = ({id(p.data) for _, p in one.named_parameters()} for one in (model, twin))
+    assert len(ours) == len(theirs)
+    assert not ours & theirs
+    steps(twin, batch, 1, rate=0.1)
+    assert np.array_equal(logits_of(model, batch[0]), before)
+    assert not np.array_equal(logits_of(twin, batch[0]), before)
+    assert twin.lm_head.weight is dict(twin.named_parameters())[twin.named_parameters()[0][0]]
+
+
+def test_a_deep_copy_of_a_merged_model_unwraps_by_itself(ids):
+    merged = merge(tiny_peft("lora"))
+    before = logits_of(merged, ids)
+    assert base_bytes(unwrap(deepcopy(merged))) == base_bytes(tiny_model())
+    assert np.array_equal(logits_of(merged, ids), before)
+
+
+@every_case
+def test_saved_and_loaded_the_logits_are_the_same(case, batch, tmp_path):
+    model = tiny_peft(case)
+    save_adapter(model, tmp_path / "a.npz")
+    loaded = load_adapter(tiny_model(), tmp_path / "a.npz")
+    assert np.array_equal(logits_of(loaded, batch[0]), logits_of(model, batch[0]))
+    assert not np.array_equal(logits_of(loaded, batch[0]), tiny_model()(batch[0])[0])
+    before = logits_of(loaded, batch[0])
+    assert np.isfinite(steps(loaded, batch, 2, rate=0.05)).all()
+    assert not np.array_equal(logits_of(loaded, batch[0]), before)
+
+
+@every_case
+def test_a_loaded_adapter_saved_again_is_the_same_file(case, tmp_path):
+    """Settings, seed, base and arrays."""
+    save_adapter(tiny_peft(case), tmp_path / "a.npz")
+    save_adapter(load_adapter(tiny_model(), tmp_path / "a.npz"), tmp_path / "b.npz")
+    (header, arrays), (again, arrays_again) = (read_npz(tmp_path / f"{name}.npz", "adapter") for name in "ab")
+    assert header == again
+    assert arrays.keys() == arrays_again.keys()
+    assert all(np.array_equal(array, arrays_again[name]) for name, array in arrays.items())
+
+
+@peft_case
+def test_only_what_was_trained_is_in_the_file(case, tmp_path):
+    model = tiny_peft(case)
+    save_adapter(model, tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as npz:
+        names = set(npz.files) - {"header"}
+    base = {path for path, p in model.named_parameters() if id(p) in {id(q) for _, q in tiny_base_parameters(model)}}
+    assert names
+    assert not names & base
+
+
+def test_a_reparametrised_prefix_is_saved_plain(ids, tmp_path):
+    model = tiny_peft("prefix-net")
+    save_adapter(model, tmp_path / "a.npz")
+    loaded = load_adapter(tiny_model(), tmp_path / "a.npz")
+    trained = {path: p.data.shape for path, p in loaded.named_parameters() if p.requires_grad}
+    assert trained == {f"h.{i}.attn.core.P_{kv}": (3, D) for i in range(L) for kv in "kv"}
+    assert np.array_equal(logits_of(loaded, ids), logits_of(model, ids))
+
+
+@every_case
+def test_an_adapter_trained_in_float64_loads_into_a_float32_base(case, ids, tmp_path):
+    model = tiny_peft(case)
+    save_adapter(model, tmp_path / "a.npz")
+    base = GPT2(GPT2Config(**(vars(CONFIG) | {"dtype": "float32"})))
+    for (_, ours), (_, theirs) in zip(base.named_parameters(), tiny_model().named_parameters(), strict=True):
+        ours.data[...] = theirs.data
+    logits = logits_of(load_adapter(base, tmp_path / "a.npz"), ids)
+    assert logits.dtype == np.float32
+    assert abs(logits - logits_of(model, ids)).max() < 1e-4
+
+
+def test_a_merged_adapter_is_not_saved_as_nothing(ids, tmp_path):
+    model = tiny_peft("lora")
+    expected = logits_of(model, ids)
+    assert_saved_or_refused(merge(model), tmp_path / "a.npz", ids, expected, "merge")
+
+
+def test_a_method_on_a_merged_one_is_not_saved_alone(ids, tmp_path):
+    model = off_start_of_added(get_peft_model(merge(tiny_peft("lora")), Adapter(m=2)))
+    assert_saved_or_refused(model, tmp_path / "a.npz", ids, logits_of(model, ids), "merge")
+
+
+def test_a_disabled_adapter_is_not_saved_as_nothing(ids, tmp_path):
+    model = tiny_peft("lora")
+    expected = logits_of(model, ids)
+    with disabled(model):
+        assert_saved_or_refused(model, tmp_path / "a.npz", ids, expected, "disabled")
+
+
+def assert_saved_or_refused(model, path, ids, expected, message):
+    """What comes back is what was there; or nothing was written, and the error says why."""
+    refusal = error_of(save_adapter, model, path)
+    if refusal:
+        assert message in refusal
+        assert not path.exists()
+    else:
+        assert np.array_equal(logits_of(load_adapter(tiny_model(), path), ids), expected)
+
+
+def test_settings_of_numpy_numbers_can_be_saved(ids, tmp_path):
+    model = off_start_of_added(get_peft_model(tiny_model(), LoRA(r=np.int64(2), alpha=np.float64(4)), seed=np.int64(1)))
+    save_adapter(model, tmp_path / "a.npz")
+    loaded = load_adapter(tiny_model(), tmp_path / "a.npz")
+    assert np.array_equal(logits_of(loaded, ids), logits_of(model, ids))
+
+
+def test_a_config_of_numpy_numbers_takes_a_method():
+    config = GPT2Config(*(np.int64(size) for size in (V, P, D, L, 2)))
+    assert fingerprint(GPT2(config)) == fingerprint(GPT2(CONFIG))
+
+
+def test_the_file_stands_whatever_name_it_has(tmp_path):
+    model = tiny_peft("lora")
+    save_adapter(model, tmp_path / "adapter")
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+    load_adapter(tiny_model(), str(tmp_path / "adapter"))
+
+
+# The fingerprint
+
+
+@peft_case
+def test_the_fingerprint_is_the_bases_whatever_is_around_it(case):
+    assert fingerprint(tiny_peft(case)) == fingerprint(tiny_model())
+
+
+def test_the_fingerprint_is_the_same_in_float32_and_not_for_another_base(model):
+    assert fingerprint(to_float32(model)) == fingerprint(model)
+    seen = {fingerprint(model)}
+    for _, p in model.named_parameters():
+        kept = p.data.flat[-1]
+        p.data.flat[-1] += 1e-3
+        seen.add(fingerprint(model))
+        p.data.flat[-1] = kept
+    assert len(seen) == 1 + len(model.named_parameters())
+    heads = GPT2Config(**(vars(CONFIG) | {"n_head": 4}))
+    assert fingerprint(tiny_model(heads)) != fingerprint(model)
+
+
+# Two methods after one another
+
+
+def test_a_second_method_freezes_the_first(batch, rng, tmp_path):
+    model = tiny_peft("lora")
+    first = {path: p.data.copy() for path, p in model.named_parameters() if p.requires_grad}
+    off_start_of_added(get_peft_model(model, Adapter(m=2), seed=9))
+    parameters = dict(model.named_parameters())
+    inside = {path.replace("attn.q", "attn.base.q").replace("attn.v", "attn.base.v"): a for path, a in first.items()}
+    assert all(parameters[path].grad is None for path in inside)
+    errors = gradcheck(loss_of(model, batch), model.named_parameters(), rng)
+    assert len(errors) == 2 * L * 4
+    assert max(errors.values()) < 1e-6
+    steps(model, batch, 2, rate=0.1)
+    assert all(np.array_equal(parameters[path].data, array) for path, array in inside.items())
+
+    save_adapter(model, tmp_path / "a.npz")
+    loaded = load_adapter(tiny_model(), tmp_path / "a.npz")
+    assert np.array_equal(logits_of(loaded, batch[0]), logits_of(model, batch[0]))
+    assert base_bytes(unwrap(model)) == base_bytes(tiny_model())
+
+
+@pytest.mark.parametrize("second", ["lora", "adapter", "prefix", "prompt"])
+def test_a_method_on_a_fully_fine_tuned_base_is_saved_with_that_base_or_not_at_all(second, batch, tmp_path):
+    """Never the second method on the untrained base."""
+    model = get_peft_model(tiny_model(), FullFineTuning())
+    steps(model, batch, 3, rate=0.05)
+    off_start_of_added(get_peft_model(model, METHODS[second](), seed=4))
+    assert_saved_or_refused(model, tmp_path / "a.npz", batch[0], logits_of(model, batch[0]), "base")
+
+
+def test_biases_trained_by_hand_beside_a_method_are_saved_and_loaded_or_refused(ids, tmp_path):
+    model = tiny_peft("lora").requires_grad_(True, "h.*.bias")
+    for path, p in model.named_parameters():
+        if path.endswith("bias") and p.requires_grad:
+            p.data += 0.1
+    assert_saved_or_refused(model, tmp_path / "a.npz", ids, logits_of(model, ids), "bias")
+
+
+@peft_case
+def test_a_second_method_trains_alone_and_right_on_any_first(case, batch, rng):
+    model = tiny_peft(case)
+    first = {id(p) for _, p in model.named_parameters()}
+    off_start_of_added(get_peft_model(model, Adapter(m=1, targets="*.mlp")))
+    trained = [(path, p) for path, p in model.named_parameters() if p.requires_grad]
+    assert len(trained) == 4 * L
+    assert not first & {id(p) for _, p in trained}
+    assert max(gradcheck(loss_of(model, batch), trained, rng).values()) < 1e-6
+
+
+# When it fails, nothing has happened
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        LoRA(targets="nothing"),
+        LoRA(r=999),
+        LoRA(r=D + 1, targets=("*.q_proj", "*.c_fc")),
+        Stack((LoRA(r=2), Adapter(m=2), LoRA(r=2))),
+        Stack((FullFineTuning(), PromptTuning(m=2), PrefixTuning(m=99))),
+        Stack((PrefixTuning(m=2, reparametrise=True), Adapter(kind="diagonal"))),
+        Method(),
+    ],
+    ids=lambda method: type(method).__name__,
+)
+@pytest.mark.parametrize("start", ["base", "lora-targets", "adapter-block", "merged"])
+def test_a_failed_get_peft_model_leaves_the_model_as_it_was(method, start, batch):
+    model = {"base": tiny_model, "merged": lambda: merge(tiny_peft("lora"))}.get(start, lambda: tiny_peft(start))()
+    loss_of(model, batch)()[1]()
+    before, gradient = snapshot(model), gradients(model)
+    with pytest.raises((ValueError, NotImplementedError)):
+        get_peft_model(model, method)
+    assert snapshot(model) == before
+    assert gradients(model).keys() == gradient.keys()
+    loss_of(model, batch)()[1]()
+    assert all(np.allclose(grad, 2 * gradient[path]) for path, grad in gradients(model).items())
+
+
+@every_case
+def test_a_failed_load_leaves_the_model_as_it_was(case, batch, tmp_path):
+    """The arrays are wrong only at the end, when the method is already in."""
+    save_adapter(tiny_peft(case), tmp_path / "a.npz")
+    rewrite(tmp_path / "a.npz", lambda header, arrays: arrays[max(arrays)].fill(np.nan))
+    model = tiny_model()
+    loss_of(model, batch)()[1]()
+    before = snapshot(model)
+    with pytest.raises(ValueError, match="finite"):
+        load_adapter(model, tmp_path / "a.npz")
+    assert snapshot(model) == before
+    assert get_peft_model(model, CASES[case]) is model
+
+
+def test_a_failed_load_leaves_a_wrapper_of_ones_own(model, tmp_path):
+    class Loud(Wrapper):
+        def forward(self, x):
+            return self.base(x)
+
+    save_adapter(tiny_peft("lora"), tmp_path / "a.npz")
+    rewrite(tmp_path / "a.npz", lambda header, arrays: arrays[max(arrays)].fill(np.nan))
+    model.wrap("*.mlp", Loud)
+    before = snapshot(model)
+    with pytest.raises(ValueError, match="finite"):
+        load_adapter(model, tmp_path / "a.npz")
+    assert snapshot(model) == before
+
+
+# What is particular to one method
+
+
+def test_lora_starts_as_the_paper_says(rng):
+    model = get_peft_model(GPT2(GPT2Config(13, 16, 128, 1, 2)), LoRA(r=8))
+    lora = model.h[0].attn.q_proj
+    assert not lora.B.data.any()
+    assert 0.95 < abs(lora.A.data).max() * 128**0.5 <= 1
+    assert abs(lora.A.data.std() * (3 * 128) ** 0.5 - 1) < 0.1
+    logits, backward = model(rng.integers(0, 13, (2, 5)))
+    backward(rng.normal(size=logits.shape))
+    assert not lora.A.grad.any()
+    assert lora.B.grad.any()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "std"),
+    [
+        (LoRA(r=16, train="A", targets="*.c_fc"), "h.0.mlp.c_fc.B", (3 * 16) ** -0.5),
+        (Adapter(m=32), "h.0.attn.adapter.down.weight", 128**-0.5),
+        (PrefixTuning(m=15), "h.0.attn.core.P_k", 0.02),
+        (PrefixTuning(m=15), "h.0.attn.core.P_v", 0.02),
+        (PrefixTuning(m=15, reparametrise=True), "h.0.attn.core.encoder.E", 1),
+        (PrefixTuning(m=15, reparametrise=True), "h.0.attn.core.encoder.linear.weight", 128**-0.5),
+        (PrefixTuning(m=15, reparametrise=True), "h.0.attn.core.up.weight", 0.02),
+        (PromptTuning(m=15), "wte.P", 0.02),
+    ],
+    ids=str,
+)
+def test_the_starting_values_have_the_spread_of_the_docstring(method, path, std):
+    model = get_peft_model(GPT2(GPT2Config(50, 16, 128, 1, 2)), method)
+    start = dict(model.named_parameters())[path].data
+    assert abs(start.std() / std - 1) < 0.1
+    assert abs(start.mean()) < 0.1 * std
+
+
+def test_lora_is_the_base_plus_a_scaled_product(rng):
+    for settings, s in ({"r": 4, "alpha": 6}, 6 / 4), ({"r": 4, "alpha": 6, "rslora": True}, 6 / 4**0.5):
+        lora = off_start(get_peft_model(tiny_model(), LoRA(**settings))).h[0].attn.q_proj
+        x = rng.normal(size=(2, 3, D))
+        assert lora.scaling == s
+        expected = lora.base(x)[0] + s * (x @ lora.A.data) @ lora.B.data
+        assert np.allclose(lora(x)[0], expected, rtol=1e-13)
+        assert np.allclose(lora.delta(), s * lora.A.data @ lora.B.data)
+
+
+def test_lora_trains_only_the_factor_it_is_told_to():
+    for train in ("A", "B", "AB"):
+        model = get_peft_model(tiny_model(), LoRA(r=2, train=train))
+        lora = model.h[1].attn.v_proj
+        assert (lora.A.requires_grad, lora.B.requires_grad) == ("A" in train, "B" in train)
+        assert lora.A.data.any() == (train != "A")
+        assert lora.B.data.any() == (train == "A")
+
+
+def test_loras_dropout_acts_on_its_own_branch_only(rng):
+    model = get_peft_model(tiny_model(), LoRA(r=2, dropout=0.5))
+    lora, x = model.h[0].attn.q_proj, rng.normal(size=(1, 3, D))
+    lora.B.data += 1
+    drawn = [lora(x)[0] for _ in range(2000)]
+    assert not np.array_equal(drawn[0], drawn[1])
+    assert abs(np.mean(drawn, axis=0) - lora.eval()(x)[0]).max() < 0.15
+    lora.train().A.data[:] = 0
+    assert np.array_equal(lora(x)[0], lora.base(x)[0])
+
+
+def test_a_sequential_adapter_reads_the_output_a_parallel_one_the_input(rng):
+    x = rng.normal(size=(2, 3, D))
+    for case, read in ("adapter-mlp", lambda part: part.base(x)[0]), ("adapter-parallel", lambda part: x):
+        part = tiny_peft(case).h[0].mlp
+        assert np.allclose(part(x)[0], part.base(x)[0] + part.adapter(read(part))[0], rtol=1e-14)
+
+
+def test_a_prefix_is_m_keys_and_values_before_those_of_the_tokens(rng):
+    core = tiny_peft("prefix").h[0].attn.core
+    q, k, v = rng.normal(size=(3, 2, 4, D))
+    keys, values = (np.concatenate([[P.data] * 2, a], axis=1) for P, a in ((core.P_k, k), (core.P_v, v)))
+    assert np.array_equal(core(q, k, v)[0], core.base(q, keys, values)[0])
+
+
+def test_after_a_prefix_the_tokens_sit_at_positions_from_m():
+    model = tiny_peft("prefix-net")
+    assert np.array_equal(model.wpe(np.arange(4))[0], tiny_model().wpe.weight.data[3:7])
+
+
+def test_a_soft_prompt_is_what_its_tokens_would_be(ids):
+    """With P the embeddings of real tokens, the logits are those after these tokens."""
+    model = get_peft_model(tiny_model(), PromptTuning(m=2))
+    E = model.lm_head.weight.data
+    model.wte.P.data[...] = E[[4, 9]]
+    longer = np.concatenate([np.tile([4, 9], (len(ids), 1)), ids], axis=1)
+    assert np.allclose(model(ids)[0], tiny_model()(longer)[0][:, 2:], rtol=1e-13)
+
+
+def test_a_soft_prompt_starts_as_rows_of_the_embedding():
+    model = get_peft_model(tiny_model(), PromptTuning(m=5))
+    rows = {row.tobytes() for row in model.lm_head.weight.data}
+    assert all(row.tobytes() in rows for row in model.wte.P.data)
+    model.wte.P.data += 1
+    assert base_bytes(model) == base_bytes(tiny_model())
+
+
+def test_virtual_tokens_of_two_methods_add_up(ids):
+    model = tiny_peft("stack-net")
+    assert model(np.zeros((1, CONFIG.n_positions - 4), int))[0].shape == (1, CONFIG.n_positions - 4, V)
+    with pytest.raises(ValueError, match="n_positions = 16"):
+        model(np.zeros((1, CONFIG.n_positions - 3), int))
+
+
+def test_virtual_tokens_of_two_methods_must_leave_a_position(model):
+    with pytest.raises(ValueError, match="virtual tokens"):
+        get_peft_model(model, Stack((PrefixTuning(m=8), PromptTuning(m=8))))
