@@ -17,7 +17,7 @@ from ..files import FileError
 from ..methods import PrefixTuning, PromptTuning, get_peft_model
 from ..methods.adapter import SequentialAdapter
 from ..methods.lora import LoRALinear
-from ..methods.method import fill
+from ..methods.method import is_merged, methods_of
 from ..methods.prefix import PrefixAttention, ReparametrisedPrefix
 from ..methods.prompt import DropPrompt, SoftPrompt
 from ..model.generate import ShiftedPositions
@@ -51,9 +51,9 @@ def exporter(model):
     wrappers = [node for _, node in model.walk() if isinstance(node, Wrapper)]
     kinds, inside = {type(node) for node in wrappers}, {id(p) for node in wrappers for _, p in node.own_parameters()}
     keep = "save_adapter(model, path) keeps it in minipeft's own format"
-    if any(hasattr(node, "merged_from") for _, node in model.walk()):
+    if is_merged(model):
         raise ValueError("the adapter is merged into the weights: export it before merge(model), or use save_gpt2")
-    if not getattr(model, "peft", ()):
+    if not methods_of(model):
         raise ValueError("this model carries no PEFT method: there is nothing to export")
     if trained := [path for path, p in model.named_parameters() if p.requires_grad and id(p) not in inside]:
         raise ValueError(
@@ -111,7 +111,7 @@ def import_peft(model, path):
 
     Raises: FileNotFoundError; ValueError that says what does not fit.  The model is then as it was.
     """
-    if getattr(model, "peft", ()) or any(isinstance(node, Wrapper) for _, node in model.walk()):
+    if methods_of(model):
         raise ValueError("this model already carries a PEFT method: unwrap(model) first")
     config, tensors = read_peft(path)
     kind = config.get("peft_type")
@@ -119,12 +119,11 @@ def import_peft(model, path):
         raise FileError(f"{path}: peft_type is {kind!r}; only {', '.join(IMPORTS)} have a counterpart here")
     method, arrays = IMPORTS[kind](config, tensors, model)
     get_peft_model(model, method)
-    fill(model, arrays, path)
-    first = {}
-    for name, array in arrays.items():  # one array under several names: one Parameter, trained as one
-        layer, _, own = name.rpartition(".")
-        here = first.setdefault(id(array), model.get_submodule(layer))
-        setattr(model.get_submodule(layer), own, getattr(here, own))
+    parameters, first = dict(model.named_parameters()), {}
+    for name, array in arrays.items():
+        parameters[name].data[...] = array
+        shared = first.setdefault(id(array), parameters[name])  # an array under three names: one Parameter in three
+        model.set_submodule(name, shared)
     return model
 
 
@@ -163,8 +162,8 @@ def prompt_embeddings(config, tensors, model, width):
                               "num_transformer_submodules"})  # fmt: skip
     if config.get("task_type") != "CAUSAL_LM":
         raise FileError(
-            f"{CONFIG}: task_type is {config.get('task_type')!r}; it must be 'CAUSAL_LM', or else peft itself leaves the "
-            "virtual tokens out or shifts the tokens wrongly, without a word"
+            f"{CONFIG}: task_type is {config.get('task_type')!r}; it must be 'CAUSAL_LM', or else peft itself computes "
+            "other logits, without a word"
         )
     m = whole_number(config, "num_virtual_tokens")
     for field, ours in prompt_family(model, config["peft_type"], m).items():

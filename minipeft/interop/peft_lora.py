@@ -9,7 +9,7 @@ from ..files import FileError
 from ..methods import LoRA, Stack
 from ..methods.lora import LoRALinear
 from .gpt2_files import MATRICES, matrix_shapes
-from .peft_strict import CONFIG, PREFIX, accept, check_tensors, positive, whole_number
+from .peft_strict import CONFIG, PREFIX, accept, check_tensors, of_kind, positive, whole_number
 
 KNOWN = {"r", "lora_alpha", "lora_dropout", "use_rslora", "rank_pattern", "alpha_pattern", "target_modules",
          "exclude_modules", "layers_to_transform", "layers_pattern", "fan_in_fan_out", "bias", "init_lora_weights",
@@ -78,7 +78,7 @@ def tidy(s, r):
 
 
 def shorten(names, n_layer, pattern):
-    """ "h.0.x", "h.1.x", ... as pattern.format("x") where all layers have an x, the other names as they are."""
+    """The names "h.0.x", "h.1.x", ... as one, pattern.format("x"), where all layers have an x; others as they are."""
     leaves = Counter(name.split(".", 2)[2] for name in names)
     whole = [pattern.format(leaf) for leaf, count in leaves.items() if count == n_layer]
     return whole + [name for name in names if leaves[name.split(".", 2)[2]] < n_layer]
@@ -148,7 +148,8 @@ def check_config(config):
 
 def targeted(config, n_layer):
     """The matrices that peft would adapt, ["h.0.attn.c_attn", ...], by its own rules for target_modules and the rest."""
-    targets, layers = config.get("target_modules") or ["c_attn"], config.get("layers_to_transform")
+    targets = of_kind(config, "target_modules", (str, list)) or ["c_attn"]
+    layers = of_kind(config, "layers_to_transform", (int, list))
     candidates = [f"transformer.h.{i}.{matrix}" for i in range(n_layer) for matrix in MATRICES]
     others = ["transformer.wte", "transformer.wpe", "lm_head"]
     if targets == "all-linear":
@@ -156,8 +157,8 @@ def targeted(config, n_layer):
     if odd := [name for name in others if matches(targets, name)]:
         raise FileError(f"{CONFIG}: target_modules includes {odd[0]}; LoRA here goes on {', '.join(MATRICES)} only")
     names = [name.removeprefix("transformer.") for name in candidates if matches(targets, name)]
-    if config.get("exclude_modules"):
-        names = [name for name in names if not matches(config["exclude_modules"], f"transformer.{name}")]
+    if excluded := of_kind(config, "exclude_modules", (str, list)):
+        names = [name for name in names if not matches(excluded, f"transformer.{name}")]
     if layers not in (None, []) and not isinstance(targets, str):
         layers, pattern = layers if isinstance(layers, list) else [layers], config.get("layers_pattern")
         if pattern not in (None, "", [], "h", ["h"]):
@@ -168,7 +169,7 @@ def targeted(config, n_layer):
     if not names:
         raise FileError(f"{CONFIG}: target_modules {targets!r} matches none of {', '.join(MATRICES)}")
     for field in ("rank_pattern", "alpha_pattern"):
-        for key in config.get(field) or {}:
+        for key in of_kind(config, field, dict) or {}:
             if not any(pattern_matches(key, name) for name in names):
                 raise FileError(f"{CONFIG}: {field} names {key!r}, which is none of the targeted matrices")
     return names

@@ -21,6 +21,14 @@ def accept(config, known):
             raise FileError(f"{CONFIG}: {field} is {value!r}, which changes the adapter in a way not represented here")
 
 
+def of_kind(config, field, kind):
+    """The value of a field that may be left out.  Raises: FileError that names the field if it is of another kind."""
+    value = config.get(field)
+    if value is not None and not isinstance(value, kind):
+        raise FileError(f"{CONFIG}: {field} is {value!r}, which makes no sense there")
+    return value
+
+
 def whole_number(config, field):
     value = config.get(field)
     if type(value) is not int or value < 1:
@@ -38,11 +46,11 @@ def check_tensors(tensors, expected):
     """The names and shapes must be those expected.  Raises: FileError that names the first tensor that is not."""
     for name in tensors:
         if name not in expected and PREFIX + name in expected:
-            raise FileError(f"{name} lacks the prefix {PREFIX}: peft would leave it out in silence; rename the tensors")
+            raise FileError(f"{name} lacks the prefix {PREFIX}: peft would only warn, and compute what the base does")
     if missing := [name for name in expected if name not in tensors]:
         raise FileError(
-            f"{len(missing)} of {len(expected)} tensors that {CONFIG} asks for are missing, {missing[0]} first: "
-            "peft would fill them with random starting values in silence"
+            f"{len(missing)} of {len(expected)} tensors that {CONFIG} asks for are missing, {missing[0]} first; "
+            "peft itself may only warn, and use starting values there"
         )
     if unknown := sorted(tensors.keys() - expected.keys()):
         raise FileError(f"{len(unknown)} tensors are unknown, {unknown[0]} first: {CONFIG} does not ask for them")

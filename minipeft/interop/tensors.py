@@ -64,17 +64,21 @@ class Tensor:
             block = np.memmap(self.path, dtype, "r", at, (count * width,)).view(np.ndarray)
             if self.dtype == "BF16":  # the upper half of a float32
                 block = (block.astype("<u4") << 16).view("<f4")
-            rows = slice(start, start + count) if len(self.shape) > 1 else ...
-            yield rows, block.reshape(count, *self.shape[1:]) if len(self.shape) > 1 else block.reshape(self.shape)
+            if len(self.shape) > 1:
+                yield slice(start, start + count), block.reshape(count, *self.shape[1:])
+            else:
+                yield ..., block.reshape(self.shape)
 
     def copy_to(self, *parts):
-        """Write the numbers into arrays, which take the columns side by side.  Raises: FileError for NaN or infinity."""
+        """Write the numbers into arrays, which take the columns side by side.  Raises: FileError for NaN and infinity."""
         for rows, block in self.blocks():
             for part, piece in zip(parts, np.split(block, len(parts), axis=-1) if block.ndim else [block], strict=True):
                 with np.errstate(over="ignore"):
                     part[rows] = piece
                 if not np.isfinite(part[rows]).all():
-                    raise FileError(f"{self.path}: {self.name} holds NaN, infinity, or numbers beyond {part.dtype}")
+                    too_large = f"numbers beyond {part.dtype}" if np.isfinite(piece).all() else "infinity"
+                    what = "NaN" if np.isnan(piece).any() else too_large
+                    raise FileError(f"{self.path}: {self.name} holds {what}; only finite numbers can be computed with")
 
     def read(self, dtype="float64"):
         """The whole array, in a dtype of choice."""
