@@ -5,7 +5,7 @@
 
 Read in this order:  model/module.py (the contract) · model/layers.py · model/attention.py · model/gpt2.py ·
 model/loss.py, and you have a GPT-2 with its gradients; then methods/method.py (freeze, wrap) and methods/lora.py ·
-adapter.py · prefix.py · prompt.py, one method a file; then training/ and lab/ as you need them.
+adapter.py · prefix.py · prompt.py, one method a file; then training/ and lab/ as you need them.  Lesson 00 starts here.
 """
 
 import os

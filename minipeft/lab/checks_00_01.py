@@ -4,7 +4,16 @@ import numpy as np
 
 from . import check
 
-__all__ = ["bits", "gradient_bug", "lora_count", "rmsnorm", "scale_and_shift", "who_trains"]
+__all__ = [
+    "bits",
+    "gradient_bug",
+    "lora_count",
+    "predict_merge",
+    "predict_v",
+    "rmsnorm",
+    "scale_and_shift",
+    "who_trains",
+]
 
 
 # ---- Lesson 00
@@ -45,6 +54,14 @@ def bits(fn):
         return check.compare(fn(float(np.log(96))), float(np.log2(96)), "the bits of one of 96 characters")
 
     check.report("bits", [("zero", zero), ("a coin", coin), ("the alphabet", alphabet)])
+
+
+def predict_merge(answer):
+    """Which of four methods can be folded into the weights."""
+    why = {"prompt": "eight more tokens go through every layer: which weight would do that?",
+           "prefix": "more keys and values are not a change of any weight",
+           "adapter": "what stands between its two matrices?"}  # fmt: skip
+    check.prediction("predict what can be merged", answer, "lora", why)
 
 
 def who_trains(fn):
@@ -92,14 +109,20 @@ def scale_and_shift(fn):
     def slope():
         return slopes(fn, {"x": x, "g": g, "b": b}, dy)
 
-    check.report("scale_and_shift", [
-        ("forward", forward),
-        ("dx", part(0, "dx", dy * g, [(dy, "dx passes through g on its way back"), (dy * x, "that is dg before it is summed")])),
-        ("dg", part(1, "dg", (dy * x).sum(0), [((dy * x).mean(0), "a sum over the batch, not a mean"),
-                                               (dy.sum(0), "that is db: what multiplies g in the forward?")])),
-        ("db", part(2, "db", dy.sum(0), [(dy.mean(0), "a sum over the batch, not a mean")])),
-        ("gradient check", slope),
-    ])  # fmt: skip
+    dxs = [(dy, "dx passes through g on its way back"), (dy * x, "that is dg before it is summed")]
+    dgs = [((dy * x).mean(0), "a sum over the batch, not a mean"),
+           (dy.sum(0), "that is db: what multiplies g in the forward?")]  # fmt: skip
+    dbs = [(dy.mean(0), "a sum over the batch, not a mean")]
+    checks = [("forward", forward), ("dx", part(0, "dx", dy * g, dxs)), ("dg", part(1, "dg", (dy * x).sum(0), dgs)),
+              ("db", part(2, "db", dy.sum(0), dbs)), ("gradient check", slope)]  # fmt: skip
+    check.report("scale_and_shift", checks)
+
+
+def predict_v(answer):
+    """By what factor a relative error falls from h = 0.01 to h = 0.001."""
+    why = {10: "that would be a one-sided difference. What does the minus side cancel?",
+           1000: "which is the first power of h that a central difference does not cancel?"}  # fmt: skip
+    check.prediction("predict the V", answer, 100, why)
 
 
 def rmsnorm(fn):
@@ -134,8 +157,8 @@ def rmsnorm(fn):
         ), "a stretch of x changes nothing, so dx should have no part along x: which way is missing?"
 
     def value():
-        mistakes = [(dxhat / r, "x reaches y through r as well"), ((dxhat - dxhat.mean(-1, keepdims=True)
-                    - xhat * (dxhat * xhat).mean(-1, keepdims=True)) / r, "no mean was subtracted in the forward")]  # fmt: skip
+        centred = dx - dxhat.mean(-1, keepdims=True) / r
+        mistakes = [(dxhat / r, "x reaches y through r as well"), (centred, "no mean was subtracted in the forward")]
         return check.compare(fn(x, g, eps)[1](dy)[0], dx, "dx", mistakes)
 
     def slope():

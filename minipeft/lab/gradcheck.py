@@ -1,4 +1,4 @@
-"""Every gradient is guilty until checked: hand-written ones against finite differences."""
+"""Every gradient is guilty until checked: hand-written ones against finite differences.  Lesson 01 builds it."""
 
 import numpy as np
 

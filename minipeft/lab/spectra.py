@@ -11,10 +11,10 @@ def svd(M):
 
         M = Σ sᵢ uᵢ vᵢ,   uᵢ = U[:, i],   vᵢ = V[i],   s₁ ≥ s₂ ≥ ... ≥ 0
 
-    uᵢ and vᵢ may both change sign, and libraries differ; here ⟨uᵢ, w⟩ > 0 for one fixed random w.  Directions with
-    sᵢ = 0 are arbitrary all the same: cut them off before you look at them.
+    uᵢ and vᵢ may both change sign, and libraries differ; here ⟨uᵢ, w⟩ > 0 for one fixed random w.
+    Directions with sᵢ = 0 are arbitrary all the same: cut them off before you look at them.
 
-    Shapes:   M (m, n), U (m, q), s (q,), V (q, n), q = min(m, n); V's rows are the right vectors, as NumPy has it
+    Shapes:   M (m, n), U (m, q), s (q,), V (q, n), q = min(m, n).  V's rows are the right vectors (NumPy's Vh)
     """
     U, s, V = np.linalg.svd(M, full_matrices=False)
     sign = np.where(np.random.default_rng(0).standard_normal(len(U)) @ U < 0, -1.0, 1.0)
@@ -58,9 +58,9 @@ def factors(M, k):
 
 
 def truncate(M, k):
-    """The best copy of M of rank at most k (Eckart & Young, 1936): its first k outer products, s₁ u₁ v₁ + ... + s_k u_k v_k.
+    """The best copy of M of rank at most k: its first k outer products (Eckart & Young, 1936).
 
-    No matrix of rank k is closer to M, in the Frobenius norm or in the spectral norm; see tail for how close it is.
+    No matrix of rank k is closer to M, in the Frobenius norm or the spectral norm; tail says how close.
     """
     A, B = factors(M, k)
     return A @ B

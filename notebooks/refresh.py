@@ -1,0 +1,80 @@
+"""Re-run lessons: read NN_name.md, execute it, write NN_name.ipynb with its outputs and no noise.
+
+    python notebooks/refresh.py            # everything
+    python notebooks/refresh.py 03 05      # lessons 03 and 05, with their solutions and exercises
+
+Exercises are cut out of solutions first (see make_exercises.py).  A second run changes nothing.
+"""
+
+import os
+import pathlib
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+if (HERE.parent / "minipeft").is_dir():  # a checkout, not a copy of the course
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))
+
+import jupytext  # noqa: E402
+import nbformat  # noqa: E402
+from make_exercises import exercises  # noqa: E402
+from nbclient import NotebookClient  # noqa: E402
+
+KEEP = {"tags", "jupyter"}  # of a cell's metadata
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+
+
+def execute(md):
+    """The notebook of a Markdown file, run, with nothing in it that changes from run to run."""
+    notebook = jupytext.read(md)
+    NotebookClient(
+        notebook, timeout=300, kernel_name="python3", record_timing=False, store_widget_state=False,
+        resources={"metadata": {"path": str(md.parent)}},
+    ).execute()  # fmt: skip
+    for i, cell in enumerate(notebook.cells):
+        cell.id = f"c{i:03d}"
+        cell.metadata = {key: value for key, value in cell.metadata.items() if key in KEEP}
+        if cell.cell_type == "code":
+            cell.outputs = whole_streams(cell.outputs)
+        for output in cell.get("outputs", []):
+            output.pop("transient", None)
+            if "image/png" in output.get("data", {}):
+                output.data["image/png"] = output.data["image/png"].strip() + "\n"
+    notebook.metadata = {"kernelspec": KERNEL, "jupytext": {"formats": "ipynb,md"}}
+    return notebook
+
+
+def whole_streams(outputs):
+    """Outputs with neighbouring pieces of printed text joined: where they were cut is chance."""
+    joined = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if last and output.output_type == last.output_type == "stream" and output.name == last.name:
+            last.text += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
+def sources(numbers):
+    """The Markdown files of these lessons (all, if none are given), exercises made anew."""
+    chosen = [n for n in numbers if n.isdigit()]
+    for solution in sorted((HERE / "solutions").glob("[0-9][0-9]_*.md")):
+        if not chosen or solution.name[:2] in chosen:
+            text = exercises(solution.read_text(encoding="utf-8"))
+            (HERE / "exercises" / solution.name).write_text(text, encoding="utf-8")
+    found = [md for folder in (".", "solutions", "exercises") for md in sorted((HERE / folder).glob("[0-9][0-9]_*.md"))]
+    return [md for md in found if not chosen or md.name[:2] in chosen]
+
+
+def main(numbers):
+    for md in sources(numbers):
+        began = time.perf_counter()
+        notebook = execute(md)
+        nbformat.write(notebook, md.with_suffix(".ipynb"))
+        print(f"{md.relative_to(HERE)}  {time.perf_counter() - began:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

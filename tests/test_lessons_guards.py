@@ -1,0 +1,141 @@
+"""Each guard of test_notebooks.py is seen to fire on a planted fault, and to be quiet on a sound notebook."""
+
+import copy
+
+import jupytext
+import nbformat
+import pytest
+import test_notebooks as guards
+from make_exercises import exercises
+
+PNG = {"image/png": "AAAA\n", "text/plain": "<Figure size 640x340 with 1 Axes>"}
+ALT = "A line that falls from three to one along ten steps."
+
+
+def output(text, name="stdout"):
+    return nbformat.v4.new_output("stream", name=name, text=text)
+
+
+def shows(kind, content):
+    return nbformat.v4.new_output("display_data", data={kind: content})
+
+
+ERROR = nbformat.v4.new_output("error", ename="ValueError", evalue="no", traceback=[])
+
+
+def figure(alt=ALT):
+    return nbformat.v4.new_output("display_data", data=dict(PNG), metadata={"image/png": {"alt": alt}})
+
+
+def sound():
+    """A small notebook that has no fault."""
+    new_code, new_text = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
+    cells = [
+        new_text("# 07. Choose a rank"),
+        new_code(guards.HEADER + "import numpy as np", execution_count=1),
+        new_code("print(f'{2 / 3:.4f}')", execution_count=2, outputs=[output("0.6667\n")]),
+        new_text("It costs $x^2$, or \\$5, and `$HOME` is code.\n\n**What you see.** It falls."),
+        new_code("lesson.show(fig, 'alt')", execution_count=3, outputs=[figure()]),
+    ]
+    return nbformat.v4.new_notebook(cells=cells)
+
+
+def planted(change):
+    notebook = sound()
+    change(notebook.cells)
+    return notebook
+
+
+def source(i, text):
+    return lambda cells: cells[i].update(source=text)
+
+
+def outputs(i, *new):
+    return lambda cells: cells[i].update(outputs=list(new))
+
+
+FAULTS = [
+    (guards.not_run, "a cell that was never run", lambda cells: cells[2].update(execution_count=None)),
+    (guards.not_run, "cells run out of order", lambda cells: cells[2].update(execution_count=7)),
+    (guards.not_run, "outputs and counts stripped", lambda cells: [c.update(execution_count=None, outputs=[])
+                                                                  for c in cells if c.cell_type == "code"]),
+    (guards.stripped, "an output removed, its count kept", outputs(2)),
+    (guards.stripped, "a figure removed", outputs(4)),
+    (guards.hushed, "a semicolon at the end", source(2, "ax.plot([1, 2]);")),
+    (guards.unstable, "an address", outputs(2, output("<function f at 0x7f3a1c2b>\n"))),
+    (guards.unstable, "a NumPy scalar's repr", outputs(2, output("np.float64(1.75)\n"))),
+    (guards.unstable, "a path of one machine", outputs(2, output("/home/ada/minipeft/data\n"))),
+    (guards.unstable, "noise", outputs(2, output("largest error 3.2e-16\n"))),
+    (guards.unstable, "more digits than a machine shares with the next", outputs(2, output("loss 0.69314718\n"))),
+    (guards.unstable, "a timing", outputs(2, output("one step took 14 ms\n"))),
+    (guards.unstable, "digits in HTML", outputs(2, shows("text/html", "<b>0.69314718</b>"))),
+    (guards.noisy, "a warning", outputs(2, output("RuntimeWarning: overflow\n", "stderr"))),
+    (guards.noisy, "an error that nobody asked for", outputs(2, ERROR)),
+    (guards.noisy, "an SVG", outputs(4, shows("image/svg+xml", "<svg/>"))),
+    (guards.noisy, "a widget", outputs(4, shows("application/vnd.jupyter.widget-view+json", {}))),
+    (guards.wide, "a table wider than the page", outputs(2, output("x " * 60))),
+    (guards.exempt, "no reason given", source(2, "# NBVAL_IGNORE_OUTPUT\nprint(1)")),
+    (guards.exempt, "too many of them", source(2, "# NBVAL_IGNORE_OUTPUT\n# not compared: the clock\nprint(1)")),
+    (guards.exempt, "a marker that does nothing", source(2, "print(1)  # NBVAL_IGNORE_OUTPUT")),
+    (guards.exempt, "a marker in lower case", source(2, "# nbval_ignore_output\nprint(1)")),
+    (guards.exempt, "a tag", lambda cells: cells[2].metadata.update(tags=["nbval-skip"])),
+    (guards.strange_markdown, "a MyST directive", source(3, ":::{note}\nhello\n:::")),
+    (guards.strange_markdown, "a MyST role", source(3, "see {eq}`lora`")),
+    (guards.strange_markdown, "other brackets for mathematics", source(3, r"here \(x^2\)")),
+    (guards.strange_markdown, "half a formula", source(3, "here $x^2")),
+    (guards.figures, "no alt text", outputs(4, figure(alt=""))),
+    (guards.figures, "nothing says what one sees", source(3, "Nice.")),
+    (guards.forbidden, "another library", source(2, "import torch")),
+    (guards.forbidden, "another library inside a function", source(2, "def f():\n    from scipy import stats")),
+    (guards.forbidden, "the global seed", source(2, "np.random.seed(0)")),
+    (guards.forbidden, "draws that differ between machines", source(2, "rng.multivariate_normal(m, C)")),
+    (guards.header, "no header", source(1, "import numpy as np")),
+    (guards.over_budget, "too few cells and words", lambda cells: None),
+    (guards.over_budget, "a cell too long", source(2, "x = 1\n" * 21)),
+    (guards.template, "no sections", lambda cells: None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("guard", "name", "change"), FAULTS, ids=lambda x: x if isinstance(x, str) else "")
+def test_guard_fires(guard, name, change):
+    assert guard(planted(change))
+
+
+@pytest.mark.parametrize("guard", guards.EVERY, ids=lambda guard: guard.__name__)
+def test_guard_is_quiet(guard):
+    assert guard(sound()) == []
+
+
+@pytest.mark.parametrize("text", ["same to 1e-12: True", "below 1e-7: True", "lr 1e-3", "< 1e-9", "s = 0.123456"])
+def test_rounded_numbers_pass(text):
+    assert guards.unstable(planted(outputs(2, output(text + "\n")))) == []
+
+
+def test_pair_out_of_step_is_seen():
+    notebook = sound()
+    markdown = jupytext.writes(notebook, "md")
+    assert guards.out_of_step(notebook, markdown) == []
+    assert guards.out_of_step(notebook, markdown.replace("2 / 3", "2 / 4"))
+    assert guards.out_of_step(notebook, markdown + "\n```python\nprint(1)\n```\n")
+    changed = copy.deepcopy(notebook)
+    changed.cells[0].source += "!"
+    assert guards.out_of_step(changed, markdown)
+
+
+def test_an_unnamed_lesson_is_seen():
+    assert guards.named_nowhere(sound(), "07", ["Linear. Lesson 06."])
+    assert not guards.named_nowhere(sound(), "07", ["LoRA. Lessons 06 and 07."])
+
+
+def test_exercises_are_cut_out_of_solutions():
+    solved = (
+        "# 07. Rank: exercises, solved\n\n```python\n"
+        "def f(x):\n    # BLANK return x\n    # SOLUTION\n    return 2 * x\n    # END\n\n"
+        "def g(x):\n    # SOLUTION\n    return 3 * x\n    # END\n\nmine = 'b'  # ANSWER\n```\n\n"
+        "<!-- SOLUTION -->\nBecause.\n<!-- END -->\n"
+    )
+    blank = exercises(solved)
+    for given_away in ("2 * x", "3 * x", "'b'", "Because", "SOLUTION", "BLANK", "solved"):
+        assert given_away not in blank
+    for left in ("    return x\n", "    raise NotImplementedError", "mine = ...", "(Your answer here.)"):
+        assert left in blank

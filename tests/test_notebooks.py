@@ -1,0 +1,287 @@
+"""What nbval does not see: every lesson, solution and exercise is complete, in step with its text, and portable.
+
+nbval passes a cell that was never run and a notebook whose outputs were stripped, and it does not compare pictures.
+Each guard is a function of a notebook that returns its faults; tests/test_lessons_guards.py plants faults and sees each
+guard fire.
+"""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+sys.path.insert(0, str(NOTEBOOKS))
+from make_exercises import exercises  # noqa: E402
+
+LESSONS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+SOLUTIONS = sorted((NOTEBOOKS / "solutions").glob("[0-9][0-9]_*.ipynb"))
+EXERCISES = sorted((NOTEBOOKS / "exercises").glob("[0-9][0-9]_*.ipynb"))
+
+HEADER = re.search(r"^ +try:\n.*?^ +import lesson\n", (NOTEBOOKS / "lesson.py").read_text("utf-8"), re.M | re.S).group()
+HEADER = re.sub(r"^ {4}", "", HEADER, flags=re.M)
+UNSTABLE = re.compile(
+    r"0x[0-9a-f]{6,}|np\.(float|int|bool)\d*_?\(|<[\w.]+ (object )?at |/tmp/|/home/|/work/|/root/|site-packages"
+    r"|\d\.\d{7,}|(?<!below )(?<!to )(?<!< )(?<!\w)[\d.]+e-(0[7-9]|[7-9]\b|[1-9]\d)|Warning:"
+    r"|\b\d+(\.\d+)? ?(ms|µs|s/it|it/s|seconds)\b"
+)
+MYST = re.compile(r"^\s*(:::|```\{|\([\w-]+\)=)|\{[a-z:]+\}`", re.M)
+MARKER = re.compile(r"NBVAL_(IGNORE_OUTPUT|SKIP)|nbval-(ignore-output|skip)", re.I)
+REASON = re.compile(r"# not compared: \w+")
+ALLOWED = {
+    "numpy", "matplotlib", "minipeft", "lesson", "IPython", "inspect", "json", "math", "itertools", "functools", "os",
+    "sys", "textwrap", "string", "copy", "collections", "dataclasses", "contextlib", "tempfile", "pathlib", "io",
+    "zipfile", "re",
+}  # fmt: skip
+
+
+def read(path):
+    return nbformat.read(path, 4)
+
+
+def code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def prose(notebook):
+    return [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+
+
+def texts(cell):
+    """Every text among a cell's outputs."""
+    for output in cell.outputs:
+        yield output.get("text", "")
+        data = output.get("data", {})
+        yield from (str(data.get(kind, "")) for kind in ("text/plain", "text/html", "text/markdown", "text/latex"))
+        yield f"{output.get('ename', '')}: {output.get('evalue', '')}" if output.output_type == "error" else ""
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+# ---- guards: functions of a notebook (and of the text that it is paired with) that return a list of faults
+
+
+def out_of_step(notebook, markdown):
+    """The notebook and the Markdown beside it hold the same cells."""
+    ours = [(cell.cell_type, cell.source.strip(), tags(cell)) for cell in notebook.cells]
+    theirs = [(cell.cell_type, cell.source.strip(), tags(cell)) for cell in jupytext.reads(markdown, "md").cells]
+    if ours == theirs:
+        return []
+    differing = [i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]]
+    where = f"cell {differing[0]}" if differing else f"{len(ours)} cells against {len(theirs)}"
+    return [f"the notebook and its .md differ at {where}: run notebooks/refresh.py"]
+
+
+def not_run(notebook):
+    """Every code cell was run, in order, in one go: nbval passes what was not."""
+    counts = [cell.execution_count for cell in code(notebook)]
+    return [] if counts == list(range(1, len(counts) + 1)) else [f"cells were run as {counts}: nbval skips the None"]
+
+
+def stripped(notebook):
+    """A cell that prints, shows or returns something has an output."""
+    speaks = re.compile(r"\bprint\(|\bshow\(|\bdisplay\(|\bcheck\.\w+\(|\bprint_parameters\(")
+    faults = []
+    for cell in code(notebook):
+        statements = [s for s in ast.parse(cell.source).body if not isinstance(s, (ast.FunctionDef, ast.ClassDef))]
+        spoken = [ast.get_source_segment(cell.source, s) for s in statements if not isinstance(s, ast.If)]
+        if any(speaks.search(text) for text in spoken) and not cell.outputs:
+            faults.append(f"no output stored for:\n{cell.source}")
+    return faults
+
+
+def hushed(notebook):
+    """No cell ends in a semicolon: nbval does not know that it hides the value (nbval#194)."""
+    return [f"ends in ';':\n{cell.source}" for cell in code(notebook) if cell.source.rstrip().endswith(";")]
+
+
+def unstable(notebook):
+    """No output holds what changes from machine to machine: addresses, paths, timings, noise, too many digits."""
+    return [f"{m.group()!r} in an output of:\n{cell.source}"
+            for cell in code(notebook) for text in texts(cell) if (m := UNSTABLE.search(text))]  # fmt: skip
+
+
+def noisy(notebook):
+    """Nothing on stderr (warnings, progress bars), no picture but PNG, no error that was not asked for."""
+    faults = []
+    for cell in code(notebook):
+        for output in cell.outputs:
+            if output.output_type == "stream" and output.name == "stderr":
+                faults.append(f"on stderr: {output.text[:200]}\nfrom:\n{cell.source}")
+            if output.output_type == "error" and "raises-exception" not in tags(cell):
+                faults.append(f"{output.ename} from:\n{cell.source}")
+            strange = {k for k in output.get("data", {}) if k.startswith(("image/", "application/"))} - {"image/png"}
+            faults += [f"{kind} cannot be compared" for kind in sorted(strange)]
+    return faults
+
+
+def wide(notebook):
+    """No printed line is longer than a page is wide, but for the library's own code."""
+    faults = []
+    for cell in code(notebook):
+        if "getsource" not in cell.source:
+            printed = [line for output in cell.outputs for line in output.get("text", "").splitlines()]
+            faults += [f"{len(line)} characters: {line}" for line in printed if len(line) > 105 and ": ✗" not in line]
+    return faults
+
+
+def exempt(notebook):
+    """At most 3% of the cells with output are not compared, in working syntax, with a reason in the cell."""
+    with_output = [cell for cell in code(notebook) if cell.outputs]
+    marked = [cell for cell in code(notebook) if MARKER.search(cell.source) or MARKER.search(" ".join(tags(cell)))]
+    faults = [f"'# not compared: reason' is missing:\n{c.source}" for c in marked if not REASON.search(c.source)]
+    for cell in marked:
+        for line in cell.source.splitlines():
+            if MARKER.search(line) and line.strip() not in ("# NBVAL_IGNORE_OUTPUT", "# NBVAL_SKIP"):
+                faults.append(f"nbval does not understand this marker: {line}")
+    if len(marked) > 0.03 * len(with_output):
+        faults.append(f"{len(marked)} of {len(with_output)} cells with output are not compared")
+    return faults
+
+
+def strange_markdown(notebook):
+    """Plain Markdown, with mathematics in dollars: other syntax shows raw in Jupyter, on GitHub or in JupyterLite."""
+    faults = [f"MyST syntax {m.group()!r}" for text in prose(notebook) if (m := MYST.search(text))]
+    faults += [r"\( or \[ as mathematics" for text in prose(notebook) if re.search(r"(?<!\\)\\[\[(]", text)]
+    faults += ["a $ without its other half" for text in prose(notebook) if bare(text).count("$") % 2]
+    return faults
+
+
+def bare(text):
+    """Text without code."""
+    return re.sub(r"```.*?```|`[^`]*`|\\\$", "", text, flags=re.S)
+
+
+def figures(notebook):
+    """Each figure has alt text (lesson.show), and the lesson says what one sees."""
+    faults, shown = [], 0
+    for cell in code(notebook):
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                shown += 1
+                alt = output.metadata.get("image/png", {}).get("alt", "")
+                if len(alt.split()) < 8:
+                    faults.append(f"a figure without a sentence of alt text: {alt!r}")
+    said = sum(text.count("What you see") for text in prose(notebook))
+    if said < shown:
+        faults.append(f"{shown} figures, but only {said} times 'What you see'")
+    return faults
+
+
+def forbidden(notebook):
+    """Nothing but NumPy, matplotlib, minipeft and the standard library; no global random state."""
+    faults = []
+    for cell in code(notebook):
+        if cell.source.startswith(HEADER):
+            continue
+        for node in ast.walk(ast.parse(cell.source)):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            faults += [f"import {name}" for name in names if name.split(".")[0] not in ALLOWED]
+        if re.search(r"np\.random\.(seed|rand|randn|normal|randint|uniform)\b|multivariate_normal", cell.source):
+            faults.append(f"not reproducible everywhere:\n{cell.source}")
+    return faults
+
+
+def header(notebook):
+    """The first cell finds the library, the course and the style, wherever the notebook runs."""
+    first = code(notebook)[0].source
+    ok = first.removeprefix('import sys\n\nsys.path.append("..")\n').startswith(HEADER.strip())
+    return [] if ok else ["the first cell does not begin with the lines in notebooks/lesson.py"]
+
+
+def over_budget(notebook):
+    """15-25 code cells of at most 20 lines, 900-1,500 words."""
+    cells, words = code(notebook), sum(len(re.sub(r"<[^>]*>", "", text).split()) for text in prose(notebook))
+    faults = [] if 15 <= len(cells) <= 25 else [f"{len(cells)} code cells; 15 to 25 are a lesson"]
+    faults += [] if 900 <= words <= 1500 else [f"{words} words; 900 to 1,500 are a lesson"]
+    long = [cell for cell in cells if len(cell.source.splitlines()) > 20 and "hide-input" not in tags(cell)]
+    return faults + [f"a cell of {len(cell.source.splitlines())} lines:\n{cell.source}" for cell in long]
+
+
+def template(notebook):
+    """The sections of a lesson."""
+    whole = "\n".join(prose(notebook))
+    wanted = {
+        "# NN. Title": r"\A# \d\d\W+\w", "a folded answer": r"<details>", "The question": r"The question",
+        "Predict": r"Predict", "Break it": r"Break it", "In real models": r"In real models", "Summary": r"Summary",
+        "Exercises": r"Exercises", "reading": r"[Rr]eading",
+    }  # fmt: skip
+    faults = [f"no {name}" for name, pattern in wanted.items() if not re.search(pattern, whole)]
+    if not any("inspect.getsource(" in cell.source for cell in code(notebook)):
+        faults.append("the library's own code is not shown with inspect.getsource")
+    return faults
+
+
+def named_nowhere(notebook, number, docstrings):
+    """Some module of the library names the lesson in its docstring."""
+    return [] if any(re.search(rf"[Ll]essons? [\d, and]*\b{number}\b", doc) for doc in docstrings) else [
+        f"no module of minipeft names Lesson {number} in its docstring"]  # fmt: skip
+
+
+def docstrings():
+    return [
+        ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+        for path in (ROOT / "minipeft").rglob("*.py")
+        if not path.name.startswith("check")
+    ]
+
+
+# ---- the tests
+
+EVERY = [not_run, stripped, hushed, unstable, noisy, wide, exempt, strange_markdown, figures, forbidden, header]
+
+
+@pytest.mark.parametrize("guard", EVERY, ids=lambda guard: guard.__name__)
+@pytest.mark.parametrize("path", [*LESSONS, *SOLUTIONS, *EXERCISES], ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_notebook(path, guard):
+    assert not (faults := guard(read(path))), "\n".join(faults)
+
+
+@pytest.mark.parametrize("path", [*LESSONS, *SOLUTIONS, *EXERCISES], ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_pair_in_step(path):
+    assert not (faults := out_of_step(read(path), path.with_suffix(".md").read_text("utf-8"))), "\n".join(faults)
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_lesson(path):
+    notebook = read(path)
+    faults = over_budget(notebook) + template(notebook) + named_nowhere(notebook, path.name[:2], docstrings())
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("path", [*LESSONS, *SOLUTIONS, *EXERCISES], ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_small(path):
+    assert path.stat().st_size < 400_000
+
+
+@pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
+def test_exercises_come_from_solutions(path):
+    want = exercises(path.with_suffix(".md").read_text("utf-8"))
+    assert (NOTEBOOKS / "exercises" / f"{path.stem}.md").read_text("utf-8") == want, "run notebooks/refresh.py"
+
+
+@pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
+def test_solutions_are_right_and_exercises_are_not_given_away(path):
+    def said(p):
+        lines = "".join(text for cell in code(read(p)) for text in texts(cell)).splitlines()
+        return [line for line in lines if re.match(r".*: (✓|✗|not written yet|not answered yet)", line)]
+
+    solved, blank = said(path), said(NOTEBOOKS / "exercises" / path.name)
+    assert 3 <= len(solved)
+    assert all("✓" in line for line in solved)
+    assert len(blank) == len(solved)
+    assert not any("✓" in line for line in blank)
+
+
+def test_every_markdown_has_its_notebook():
+    for folder in (NOTEBOOKS, NOTEBOOKS / "solutions", NOTEBOOKS / "exercises"):
+        md, ipynb = ({p.stem for p in folder.glob(f"[0-9][0-9]_*.{ext}")} for ext in ("md", "ipynb"))
+        assert md == ipynb
