@@ -2,13 +2,17 @@
 
 import argparse
 import importlib
+import keyword
 import sys
 
-COMMANDS = {  # name: what it does; the module commands/NAME.py has add_arguments(parser) and run(args)
+COMMANDS = {  # name: what it does; commands/NAME.py has add_arguments(parser) and run(args)
     "tour": "fine-tune the English base on climate text by five methods, and compare them",
     "finetune": "fine-tune a base on your own text, and save the adapter",
     "generate": "write text with a base, or with a base and an adapter",
-    "inspect": "show what is in an adapter file",
+    "inspect": "show what is in an adapter file, or in a folder of Hugging Face peft",
+    "export": "write an adapter as a folder that Hugging Face peft loads",
+    "import": "read an adapter that Hugging Face peft saved",
+    "lessons": "copy the course to a folder of yours, and open Jupyter there",
     "bench": "time a training step beside torch and peft, where they are installed",
     "pretrain": "make a shipped base model again from a seed",
 }
@@ -19,7 +23,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(prog="minipeft", description="Parameter-efficient fine-tuning you can read.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
-        module = importlib.import_module(f"minipeft.commands.{name}")
+        module = importlib.import_module(f"minipeft.commands.{name}{'_' * keyword.iskeyword(name)}")
         command = commands.add_parser(name, help=summary, description=module.__doc__)
         module.add_arguments(command)
         command.set_defaults(run=module.run)

@@ -10,6 +10,7 @@ import pytest
 from minipeft.__main__ import COMMANDS, main
 from minipeft.commands import bench
 from minipeft.files import read_npz
+from minipeft.methods import METHODS
 from minipeft.training import read_text
 
 
@@ -87,7 +88,7 @@ def test_finetune_saves_an_adapter_that_inspect_and_generate_read(run, text, set
     assert "after  |" in out
     status, out, _ = run("inspect", "a.npz")
     assert status == 0
-    assert f"method   {settings[0]}" in out
+    assert f"method   {METHODS[settings[0]].__name__}(" in out
     assert ("ΔW = s A B" in out) == (settings[0] == "lora")
     status, out, _ = run("generate", "--adapter", "a.npz", "--prompt", "The sea", "--length", 150, "--seed", 3)
     assert status == 0

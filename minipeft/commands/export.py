@@ -1,22 +1,21 @@
 """Write an adapter as a folder that Hugging Face peft loads; with --base-to, its base as one that transformers loads."""
 
-from ..interop import export_peft, load_gpt2, save_gpt2
+from ..interop import export_peft, save_gpt2
 from ..methods import load_adapter
-from ..training import base_names, load_base
-
-BASE = "what the adapter was trained on: a shipped base, a GPT-2 folder, or a name on the Hugging Face Hub"
+from ..training import base_names
+from .text import BASE, open_model
 
 
 def add_arguments(parser):
     add = parser.add_argument
     add("adapter", metavar="ADAPTER", help="an adapter that finetune or save_adapter wrote")
     add("--to", required=True, metavar="DIR", help="the folder to write")
-    add("--base", default="english", help=BASE + " (default: english)")
+    add("--base", default="english", help=f"what the adapter was trained on: {BASE} (default: english)")
     add("--base-to", metavar="DIR", help="write the base, too, as a folder for transformers")
 
 
 def run(args):
-    model, base_name = open_base(args.base), args.base_to
+    model, base_name = open_model(args.base), args.base_to
     if not base_name and args.base not in base_names():
         base_name = args.base
     if args.base_to:
@@ -25,8 +24,3 @@ def run(args):
     load_adapter(model, args.adapter)
     export_peft(model, args.to, base_name)
     print(f'the adapter is in {args.to}; in peft: PeftModel.from_pretrained(base, "{args.to}")')
-
-
-def open_base(name, dtype="float32"):
-    """A shipped base by its name, or else a GPT-2 folder or a model of the Hub."""
-    return load_base(name, dtype) if name in base_names() else load_gpt2(name, dtype)

@@ -1,23 +1,15 @@
 """Fine-tune a base on your own text by one PEFT method: held-out improvement, samples before and after, an adapter file."""
 
 import math
+import shlex
 from pathlib import Path
+
+import numpy as np
 
 from ..lab.ledger import count_parameters
 from ..methods import METHODS, disabled, get_peft_model, save_adapter
-from ..training import (
-    AdamW,
-    base_names,
-    encode,
-    evaluate,
-    fit,
-    load_base,
-    plain,
-    split_lines,
-    text_batches,
-    text_windows,
-)
-from .generate import replaced, write
+from ..training import AdamW, base_names, evaluate, fit, split_lines, text_batches, text_windows
+from .text import BASE, line, open_base, replaced, write
 
 RATES = {"lora": 1e-2, "adapter": 1e-2, "prefix": 1e-1, "prompt": 3e-2, "full": 1e-3}  # what worked in the tour
 
@@ -25,23 +17,24 @@ RATES = {"lora": 1e-2, "adapter": 1e-2, "prefix": 1e-1, "prompt": 3e-2, "full": 
 def add_arguments(parser):
     add = parser.add_argument
     add("file", metavar="FILE.txt", help="your text, UTF-8")
-    add("--base", default="english", choices=[name for name in base_names() if name != "symbols"])
+    add("--base", default="english", help=f"{BASE} (default: english)")
     add("--method", default="lora", choices=list(METHODS), help="default: lora")
     add("--r", type=int, help="LoRA: rank (default: 8)")
     add("--alpha", type=float, help="LoRA: the update is scaled by alpha / r (default: 16)")
     add("--dropout", type=float, help="LoRA: on the input of its path (default: 0)")
     add("--targets", help="LoRA, adapter: a glob over paths, such as '*.c_*'")
     add("--m", type=int, help="adapter: width; prefix, prompt: number of virtual tokens")
-    add(
-        "--reparametrise",
-        action="store_true",
-        default=None,
-        help="prefix: write it with a small network while training",
-    )
+    add("--reparametrise", action="store_true", default=None,
+        help="prefix: write it with a small network while training")  # fmt: skip
     add("--steps", type=int, default=200, help="default: 200")
-    add("--batch", type=int, default=8, help="stretches of text a step (default: 8)")
-    add("--length", type=int, default=112, help="characters in a stretch (default: 112)")
-    add("--lr", type=float, help=f"learning rate (default: {', '.join(f'{k} {v:g}' for k, v in RATES.items())})")
+    add("--batch", type=int, help="stretches of text a step (default: 8; with a GPT-2 folder 1)")
+    add(
+        "--length",
+        type=int,
+        help="characters or tokens in a stretch (default: 16 less than the context window, at most 256)",
+    )
+    rates = ", ".join(f"{name} {rate:g}" for name, rate in RATES.items())
+    add("--lr", type=float, help=f"learning rate (default: {rates}; with a GPT-2 folder a tenth of it)")
     add("--seed", type=int, default=0)
     add("--out", default="adapter.npz", metavar="FILE", help="where the adapter goes (default: adapter.npz)")
     add("--checkpoint", metavar="FILE", help="write the state of the run here every 100 steps")
@@ -54,32 +47,47 @@ def run(args):
         raise ValueError(f"there is no folder {out.absolute().parent} to save the adapter in")
     if args.resume and not args.checkpoint:
         raise ValueError("--resume goes on from a checkpoint: say which with --checkpoint FILE")
-    train, held_out = read(args.file, args.length)
-    model = load_base(args.base, "float32")
-    windows = text_windows(encode(held_out), args.length)
+    base = open_base(args.base)
+    model, shipped = base.model, args.base in base_names()
+    window = model.config.n_positions
+    T = min(256, max(window - 16, window // 2)) if args.length is None else args.length  # leaves virtual tokens room
+    N, rate = (8, RATES[args.method]) if shipped else (1, RATES[args.method] / 10)
+    N, rate = N if args.batch is None else args.batch, rate if args.lr is None else args.lr
+    if T < 1 or N < 1:
+        raise ValueError(f"--length and --batch must be at least 1, not {T} and {N}")
+    train, held_out = read(args.file, base, T)
+    windows = held_out_windows(held_out, T, model.config.vocab_size)
     before = evaluate(model, windows).bits
     get_peft_model(model, method, args.seed)
     trained, total = count_parameters(model)
     print(f"{method}\ntrains {trained:,} of {total:,} numbers ({trained / total:.2%})")
     history = fit(
-        model, text_batches(encode(train), args.length, args.batch), args.steps,
-        AdamW(model, args.lr or RATES[args.method]), val=windows, val_every=max(args.steps // 8, 1), seed=args.seed,
-        checkpoint=args.checkpoint, resume=args.resume, label=args.method,
+        model, text_batches(train, T, N), args.steps, AdamW(model, rate), val=windows, val_every=max(args.steps // 8, 1),
+        seed=args.seed, checkpoint=args.checkpoint, resume=args.resume, label=args.method,
     )  # fmt: skip
     after = evaluate(model, windows).bits
     save_adapter(model, out)
-    print(f"held-out text: {before:.3f} -> {after:.3f} bits a character, best of the run "
+    print(f"held-out text: {before:.3f} -> {after:.3f} bits a {base.unit}, best of the run "
           f"{min(history.val_loss) / math.log(2):.3f}")  # fmt: skip
-    prompt = held_out[: max(held_out.find(" ", 12), 1)].lstrip() or held_out[:1]
+    prompt = beginning(base.decode(held_out[:T]))
     if not method.trains_base:
         with disabled(model):
-            print(f"before | {line(write(model, prompt, 120))}")
-    print(f"after  | {line(write(model, prompt, 120))}")
-    print(f'saved to {out}; use it with: minipeft generate --adapter {out} --prompt "{prompt}"')
+            print(f"before | {line(write(base, prompt, 120))}")
+    print(f"after  | {line(write(base, prompt, 120))}")
+    use = ["minipeft", "generate", "--adapter", str(out), "--prompt", prompt]
+    use += ["--base", args.base] if args.base != "english" else []
+    print(f"saved to {out}; use it with: {shlex.join(use)}")
 
 
-def line(text):
-    return " ".join(text.split())
+def held_out_windows(held_out, T, V):
+    """Windows for evaluate, as many at a time as 64 MB of logits allow; of a long text the first 256 at most."""
+    n = max(1, min(16, 2**24 // (T * V)))
+    return text_windows(held_out[: 256 * T + 1], T, n)
+
+
+def beginning(text):
+    """The first words, to go on from."""
+    return text[: max(text.find(" ", 12), 1)].lstrip() or text[:1]
 
 
 def method_of(args):
@@ -95,23 +103,22 @@ def method_of(args):
     return METHODS[args.method](**given)
 
 
-def read(path, T):
-    """(training text, held-out text) of a file, with a word on what had to be replaced."""
+def read(path, base, T):
+    """(training ids, held-out ids) of a file, with a word on what had to be replaced."""
     try:
         raw = Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    text, unknown = plain(raw)
+    text, unknown = base.plain(raw)
     if unknown:
         print(replaced(unknown))
-    need = 6 * (T + 1)
-    if len(text) < need:
+    ids, need = base.encode(text), 6 * (T + 1)
+    if len(ids) < need:
         raise ValueError(
-            f"{path} has {len(text)} characters; it needs at least {need}, so that a fifth of it can be held out "
+            f"{path} has {len(ids)} {base.unit}s; it needs at least {need}, so that a fifth of it can be held out "
             f"and windows of --length {T} fit (or choose a smaller --length)"
         )
-    train, held_out = split_lines(text)
-    if len(train) < T + 1 or len(held_out) < T + 1:  # few lines, or of very different lengths: cut by characters
-        cut = 4 * len(text) // 5
-        train, held_out = text[:cut], text[cut:]
+    train, held_out = (base.encode(part) for part in split_lines(text))
+    if min(len(train), len(held_out)) < T + 1:  # few lines, or of very different lengths: the last fifth is held out
+        train, held_out = np.split(ids, [4 * len(ids) // 5])
     return train, held_out

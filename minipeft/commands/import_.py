@@ -6,13 +6,13 @@ from ..interop import import_peft
 from ..interop.peft_files import read_peft
 from ..lab.ledger import count_parameters
 from ..methods import save_adapter
-from .export import BASE, open_base
+from .text import BASE, open_model
 
 
 def add_arguments(parser):
     add = parser.add_argument
     add("folder", metavar="DIR", help="a folder with adapter_config.json and adapter_model.safetensors")
-    add("--base", help=BASE + " (default: the one that the folder names, or else english)")
+    add("--base", help=f"what it was trained on: {BASE} (default: the one that the folder names, or else english)")
     add("--to", metavar="FILE", help="the file to write (default: DIR's name with .npz, in this folder)")
 
 
@@ -20,7 +20,7 @@ def run(args):
     config, _ = read_peft(args.folder)
     base = args.base or config.get("base_model_name_or_path") or "english"
     to = args.to or f"{Path(args.folder).resolve().name}.npz"
-    model = import_peft(open_base(base), args.folder)
+    model = import_peft(open_model(base), args.folder)
     save_adapter(model, to)
     method, _, _ = model.peft[0]
     print(f"{method}\ntrained: {count_parameters(model)[0]:,} numbers; base: {base}")

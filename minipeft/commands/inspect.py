@@ -1,28 +1,36 @@
-"""Show what is in an adapter file: the method and its settings, every array with its norm, and the spectrum of ΔW."""
+"""Show what is in an adapter: the method and its settings, every array with its norm, and the spectrum of ΔW."""
+
+from fnmatch import fnmatchcase
+from pathlib import Path
 
 import numpy as np
 
-from ..files import read_npz
+from ..interop.peft_files import peft_contents
+from ..methods import LoRA, Stack
+from ..methods.saving import read_adapter
 
 
 def add_arguments(parser):
-    parser.add_argument("file", help="an adapter that finetune or save_adapter wrote")
+    parser.add_argument("file", help="an adapter that finetune or save_adapter wrote, or a folder that peft wrote")
 
 
 def run(args):
-    header, arrays = read_npz(args.file, "adapter")
-    config = ", ".join(f"{key} {value}" for key, value in header["config"].items())
+    if Path(args.file).is_dir():
+        settings, arrays, deltas = peft_contents(args.file)
+        lines = [f"peft     {', '.join(f'{field} {value}' for field, value in settings.items())}"]
+    else:
+        config, base, methods, arrays = read_adapter(args.file)
+        methods = [one for method, _ in methods for one in flat(method)]
+        deltas = lora_deltas([method for method in methods if isinstance(method, LoRA)], arrays)
+        sizes = ", ".join(f"{key} {value}" for key, value in config.items())
+        lines = [f"base     {sizes}\n         fingerprint {base[:16]}", *(f"method   {method}" for method in methods)]
     print(f"{args.file}: {sum(array.size for array in arrays.values()):,} numbers in {len(arrays)} arrays")
-    print(f"base     {config}\n         fingerprint {header['base'][:16]}")
-    for method in flat(header["methods"]):
-        settings = ", ".join(f"{key} {value}" for key, value in method["settings"].items())
-        print(f"method   {method['name']}: {settings}")
-    width = max(map(len, arrays))
+    print(*lines, sep="\n")
+    width = max(map(len, arrays), default=0)
     print(f"\n{'array':{width}}  {'shape':>12}  {'norm':>9}  {'largest':>9}")
     for name, array in arrays.items():
         shape = " × ".join(map(str, array.shape))
-        print(f"{name:{width}}  {shape:>12}  {np.linalg.norm(array):9.4f}  {np.abs(array).max():9.4f}")
-    deltas = lora_deltas(header, arrays)
+        print(f"{name:{width}}  {shape:>12}  {np.linalg.norm(array):9.4f}  {np.abs(array).max(initial=0):9.4f}")
     if deltas:
         print(f"\n{'ΔW = s A B':{width}}  {'norm':>9}  singular values")
         for name, delta in deltas.items():
@@ -31,20 +39,26 @@ def run(args):
             print(f"{name:{width}}  {np.linalg.norm(delta):9.4f}  {shown}")
 
 
-def flat(methods):
-    """The methods of the header, those of a stack one by one."""
-    for method in methods:
-        yield from flat(method["methods"]) if method["name"] == "stack" else [method]
+def flat(method):
+    """The methods of a stack one by one."""
+    return [one for inner in method.methods for one in flat(inner)] if isinstance(method, Stack) else [method]
 
 
-def lora_deltas(header, arrays):
-    """{layer: ΔW} of every LoRA in the file; s follows from the rank of A and the settings of the LoRA."""
-    settings = [method["settings"] for method in flat(header["methods"]) if method["name"] == "lora"]
+def lora_deltas(loras, arrays):
+    """{layer: ΔW = s A B} of every LoRA in the file; no layer has two, so the targets say which one it is."""
     deltas = {}
     for name, A in arrays.items():
         layer, _, last = name.rpartition(".")
-        if last == "A" and layer + ".B" in arrays:
-            mine = next(one for one in settings if one["r"] == A.shape[1])
-            s = mine["alpha"] / (mine["r"] ** 0.5 if mine["rslora"] else mine["r"])
-            deltas[layer] = s * A @ arrays[layer + ".B"]
+        B = arrays.get(f"{layer}.B")
+        mine = [lora for lora in loras if targeted(lora, layer)]
+        if last == "A" and B is not None and mine:
+            s = mine[0].alpha / mine[0].r ** (0.5 if mine[0].rslora else 1)
+            deltas[layer] = s * A @ B
     return deltas
+
+
+def targeted(lora, layer):
+    """Whether the globs of a LoRA hit the layer, by the name it has or had before others were wrapped around it."""
+    globs = [lora.targets] if isinstance(lora.targets, str) else lora.targets
+    names = layer, ".".join(part for part in layer.split(".") if part != "base")
+    return any(fnmatchcase(name, glob) for name in names for glob in globs)

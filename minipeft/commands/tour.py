@@ -7,19 +7,9 @@ import numpy as np
 
 from ..lab.ledger import count_parameters, optimizer_bytes, saved_bytes
 from ..methods import Adapter, FullFineTuning, LoRA, PrefixTuning, PromptTuning, disabled, fingerprint, get_peft_model
-from ..training import (
-    AdamW,
-    encode,
-    evaluate,
-    fit,
-    load_base,
-    read_text,
-    split_lines,
-    text_batches,
-    text_windows,
-)
-from .finetune import RATES, line
-from .generate import write
+from ..training import AdamW, encode, evaluate, fit, load_base, read_text, split_lines, text_batches, text_windows
+from .finetune import RATES
+from .text import line, open_base, write
 
 T, N = 112, 8  # characters in a stretch, stretches in a step; T leaves room for 16 virtual tokens
 PLAN = [  # label, method, how its sampled sentence begins
@@ -64,8 +54,8 @@ def run(args):
 
 def one_method(label, method, prompt, train, new, old, args):
     """Train one method on a fresh base, and measure all that the table says."""
-    model = load_base("english", "float32")
-    sample_before, base = write(model, prompt, 80, seed=args.seed), fingerprint(model)
+    base = open_base("english")
+    model, digest, sample_before = base.model, fingerprint(base.model), write(base, prompt, 80, seed=args.seed)
     get_peft_model(model, method, args.seed)
     batches = text_batches(train, T, N)
     _, backward = model(batches(np.random.default_rng(0))[0])
@@ -86,13 +76,13 @@ def one_method(label, method, prompt, train, new, old, args):
         "activations": activations,
         "optimizer": optimizer_bytes(model),
         "sample_before": line(sample_before),
-        "sample_after": line(write(model, prompt, 80, seed=args.seed)),
+        "sample_after": line(write(base, prompt, 80, seed=args.seed)),
     }
     if method.trains_base:
         row["base"] = "changed"
     else:
         with disabled(model):
-            row["base"] = "bitwise the same" if fingerprint(model) == base else "CHANGED"
+            row["base"] = "bitwise the same" if fingerprint(model) == digest else "CHANGED"
     return row
 
 

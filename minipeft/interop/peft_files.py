@@ -20,6 +20,7 @@ from ..methods.lora import LoRALinear
 from ..methods.method import is_merged, methods_of
 from ..methods.prefix import PrefixAttention, ReparametrisedPrefix
 from ..methods.prompt import DropPrompt, SoftPrompt
+from ..methods.saving import trained_in_base
 from ..model.generate import ShiftedPositions
 from ..model.module import Wrapper
 from .peft_lora import lora_deltas, lora_from_peft, lora_to_peft
@@ -49,16 +50,16 @@ def export_peft(model, path, base_name=None):
 def exporter(model):
     """The function that exports what the model carries.  Raises: ValueError that says why there is none."""
     wrappers = [node for _, node in model.walk() if isinstance(node, Wrapper)]
-    kinds, inside = {type(node) for node in wrappers}, {id(p) for node in wrappers for _, p in node.own_parameters()}
+    kinds = {type(node) for node in wrappers}
     keep = "save_adapter(model, path) keeps it in minipeft's own format"
     if is_merged(model):
         raise ValueError("the adapter is merged into the weights: export it before merge(model), or use save_gpt2")
     if not methods_of(model):
         raise ValueError("this model carries no PEFT method: there is nothing to export")
-    if trained := [path for path, p in model.named_parameters() if p.requires_grad and id(p) not in inside]:
+    if trained := trained_in_base(model):
         raise ValueError(
-            f"weights of the base are trained, {trained[0]} first: an adapter does not hold them; after full fine-tuning "
-            "save_gpt2(model, path) writes the whole model"
+            f"weights of the base are trained, {next(iter(trained))} first: an adapter does not hold them; "
+            "after full fine-tuning save_gpt2(model, path) writes the whole model"
         )
     if any(issubclass(kind, SequentialAdapter) for kind in kinds):
         raise ValueError(f"peft has no bottleneck adapters, so there is no file for this one: {keep}")

@@ -78,26 +78,34 @@ def load_adapter(model, path):
     Raises: FileNotFoundError; ValueError if the file is damaged or not an adapter, belongs to another base, or lacks
     or adds arrays.  The model is then as it was.
     """
-    header, arrays = read_npz(path, "adapter")
+    config, base, methods, arrays = read_adapter(path)
     if methods_of(model):
         raise ValueError("this model already carries a PEFT method: unwrap(model) first")
-    saved, config = header.get("methods"), header.get("config")
-    if not isinstance(saved, list) or not saved or not isinstance(config, dict):
-        raise FileError(f"{path} is damaged: it does not say which method it holds, or for which base")
     for name, ours in vars(model.config).items():
         if name != "dtype" and config.get(name) != ours:
             raise FileError(f"{path} belongs to another base: there {name} is {config.get(name)}, here it is {ours}")
-    if header.get("base") != fingerprint(model):
+    if base != fingerprint(model):
         raise FileError(f"{path} belongs to another base: the shapes agree, the weights do not")
-    methods = [from_json(one) for one in saved]
-    seeds = [one.get("seed") for one in saved]
-    if not all(seed is None or is_whole(seed, 0) for seed in seeds):
-        raise FileError(f"{path} is damaged: {seeds} are not seeds")
     with undone_on_error(model):
-        for method, seed in zip(methods, seeds, strict=True):
+        for method, seed in methods:
             get_peft_model(model, method, seed)
         fill(model, arrays, path)
     return model
+
+
+def read_adapter(path):
+    """(sizes of the base, its fingerprint, [(method, seed), ...], {name: array}) of a file; no model is needed.
+
+    Raises: FileNotFoundError; FileError if the file is damaged, or not an adapter
+    """
+    header, arrays = read_npz(path, "adapter")
+    config, base, saved = (header.get(name) for name in ("config", "base", "methods"))
+    if not isinstance(saved, list) or not saved or not isinstance(config, dict) or not isinstance(base, str):
+        raise FileError(f"{path} is damaged: it does not say which method it holds, or for which base")
+    methods = [(from_json(one), one.get("seed")) for one in saved]
+    if odd := [seed for _, seed in methods if seed is not None and not is_whole(seed, 0)]:
+        raise FileError(f"{path} is damaged: {odd[0]!r} is not a seed")
+    return config, base, methods, arrays
 
 
 def fill(model, arrays, path):

@@ -1,0 +1,97 @@
+"""The command line on a GPT-2 folder: one command fine-tunes it, others write with it, export, look at and import."""
+
+import pytest
+from test_interop_gpt2 import TEXT, torch_gpt2, train_tokenizer
+
+from minipeft.__main__ import main
+from minipeft.interop import load_gpt2, load_tokenizer
+
+peft = pytest.importorskip("peft", reason="needs torch, transformers and peft: pip install minipeft[hf-test]")
+transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture
+def run(capsys, tmp_path, monkeypatch):
+    """run("finetune", ...) -> (exit status, stdout, stderr), in a folder with gpt2/ and text.txt."""
+    monkeypatch.chdir(tmp_path)
+    torch_gpt2((64, 48, 32, 2, 4)).save_pretrained("gpt2")
+    train_tokenizer(tmp_path / "gpt2")
+    (tmp_path / "text.txt").write_text(TEXT.replace(". ", ".\n"), encoding="utf-8")
+
+    def run(*argv):
+        capsys.readouterr()
+        status = main([str(arg) for arg in argv])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_one_command_fine_tunes_a_downloaded_gpt2_on_a_text_file(run, tmp_path):
+    status, out, _ = run("finetune", "text.txt", "--base", "gpt2", "--targets", "*", "--batch", 4, "--lr", 0.01)
+    assert status == 0
+    before, after = (float(word) for word in out.split("held-out text: ")[1].split(" bits a token")[0].split(" -> "))
+    assert after < before / 2
+    assert "--base gpt2" in out.splitlines()[-1]
+
+    greedy = ("generate", "--base", "gpt2", "--prompt", "Warm air", "--length", 8, "--temperature", 0)
+    _, plain, _ = run(*greedy)
+    status, ours, _ = run(*greedy, "--adapter", "adapter.npz")
+    assert status == 0
+    assert plain.startswith("Warm air")
+    assert ours.startswith("Warm air holds more")
+
+    status, out, _ = run("export", "adapter.npz", "--to", "there", "--base", "gpt2")
+    assert status == 0
+    assert "PeftModel.from_pretrained" in out
+    theirs = peft.PeftModel.from_pretrained(transformers.AutoModelForCausalLM.from_pretrained("gpt2"), "there").eval()
+    words = transformers.AutoTokenizer.from_pretrained("gpt2")
+    ids = words("Warm air", return_tensors="pt").input_ids
+    theirs = theirs.generate(input_ids=ids, max_new_tokens=8, do_sample=False, pad_token_id=0)
+    assert words.decode(theirs[0]) == ours.rstrip("\n")
+
+    status, out, _ = run("inspect", "there")
+    assert status == 0
+    assert "peft_type LORA" in out
+    assert "h.1.mlp.c_fc" in out
+    status, _, _ = run("import", "there")
+    assert status == 0
+    assert run(*greedy, "--adapter", "there.npz")[1] == ours
+
+
+@pytest.mark.parametrize("method", ["adapter", "prefix", "prompt", "full"])
+def test_every_method_fine_tunes_a_gpt2_folder(run, method):
+    status, out, _ = run("finetune", "text.txt", "--base", "gpt2", "--steps", 3, "--method", method)
+    assert status == 0
+    assert "bits a token" in out
+    assert run("generate", "--base", "gpt2", "--adapter", "adapter.npz", "--prompt", "Ice", "--length", 4)[0] == 0
+    status, _, err = run("export", "adapter.npz", "--to", "there", "--base", "gpt2")
+    assert status == (method in ("adapter", "full"))
+    assert {"adapter": "save_adapter", "full": "save_gpt2"}.get(method, "") in err
+
+
+def test_what_cannot_be_done_with_a_base_is_one_line(run, tmp_path):
+    for words, message in [
+        (("finetune", "text.txt", "--base", "nowhere/at/all"), "there is no folder nowhere/at/all"),
+        (("finetune", "text.txt", "--base", "symbols"), "the base symbols knows no text"),
+        (("finetune", "text.txt", "--base", "gpt2", "--length", 0), "must be at least 1"),
+        (("finetune", "text.txt", "--base", "gpt2", "--length", 400), "tokens; it needs at least"),
+        (("generate", "--base", "gpt2", "--prompt", ""), "at least one token"),
+        (("export", "nothing.npz", "--to", "there", "--base", "gpt2"), "there is no file nothing.npz"),
+        (("import", "gpt2"), "adapter_config.json"),
+        (("inspect", "gpt2"), "adapter_config.json"),
+    ]:
+        status, _, err = run(*words)
+        assert status == 1, words
+        assert message in err, words
+        assert len(err.splitlines()) == 1, words
+    (tmp_path / "gpt2" / "tokenizer.json").unlink()
+    assert "there is no tokenizer.json" in run("generate", "--base", "gpt2", "--prompt", "Ice")[2]
+
+
+def test_a_tokenizer_of_another_model_is_refused(run, tmp_path):
+    torch_gpt2((40, 48, 32, 2, 4)).save_pretrained("gpt2")
+    assert load_tokenizer("gpt2").get_vocab_size() > load_gpt2("gpt2").config.vocab_size
+    status, _, err = run("generate", "--base", "gpt2", "--prompt", "Ice")
+    assert status == 1
+    assert "the model knows 40" in err
