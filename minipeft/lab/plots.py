@@ -18,7 +18,8 @@ STYLE = {
 def tour_figure(rows, before, path):
     """Learning curves beside quality against parameters, written to `path`.
 
-    rows: dicts with label, val_step, bits (held-out bits a character at val_step), trained (number of parameters).
+    rows: dicts with label, val_step, bits (held-out bits a character at val_step), trained (number of parameters) and
+    share (of all).
     before: held-out bits a character of the base.
     """
     with mpl.rc_context(STYLE):
@@ -30,14 +31,17 @@ def tour_figure(rows, before, path):
             curves.plot(row["val_step"], row["bits"], linestyle=STYLES[i % len(STYLES)], label=row["label"], **look)
             quality.plot(row["trained"], row["bits"][-1], linestyle="none", **{**look, "markersize": 8})
             name_point(quality, row["label"], row["trained"], row["bits"][-1], rows)
-        curves.set(title="All five learn the new text", xlabel="training steps")
+        better = sum(row["bits"][-1] < before for row in rows)
+        curves.set(title=f"{better} of {len(rows)} methods learn the new text", xlabel="training steps")
         curves.set(ylabel="held-out climate text, bits a character")
         name_ends(curves, rows)
         quality.axhline(before, color="0.4", linewidth=1)
         quality.annotate("before training", (0.98, before), (0, 4), xycoords=("axes fraction", "data"), color="0.3",
                          textcoords="offset points", ha="right", fontsize=9)  # fmt: skip
         best = min(row["bits"][-1] for row in rows)
-        quality.set(title="A few numbers buy most of the gain", xscale="log", xlabel="trained parameters")
+        first, share = rows[0], (before - rows[0]["bits"][-1]) / (before - best)
+        title = f"{first['label']}: {first['share']:.1%} of the numbers, {share:.0%} of the gain"
+        quality.set(title=title, xscale="log", xlabel="trained parameters")
         quality.set(ylabel="held-out bits a character after training")
         quality.set_ylim(best - 0.12 * (before - best), before + 0.12 * (before - best))
         quality.margins(x=0.2)
