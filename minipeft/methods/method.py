@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..memory import give_back_freed_memory
 from ..model.module import Wrapper
 
 
@@ -60,6 +61,7 @@ def get_peft_model(model, method, seed=0):
     record = (*methods_of(model), (method, seed, fingerprint(model)))
     with undone_on_error(model):
         model.requires_grad_(False)
+        give_back_freed_memory()  # of the base's gradient buffers
         method.inject(model, np.random.default_rng(seed))
     model.peft = record
     return model

@@ -33,7 +33,7 @@ def cross_entropy(logits, targets, mask=None):
 
     weight = (mask / mask.sum()).astype(logits.dtype).reshape(-1, 1)  # (N T, 1)
     index = (np.arange(targets.size), np.where(mask != 0, targets, 0).reshape(-1))
-    z = rows(logits)
+    z, shape = rows(logits), logits.shape  # of the logits, backward keeps the shape alone
     e = z - z.max(-1, keepdims=True)  # (N T, V)
     z_target = e[index]
     np.exp(e, out=e)
@@ -44,6 +44,6 @@ def cross_entropy(logits, targets, mask=None):
         scale = weight * dloss
         dz = e * (scale / normaliser[:, None])
         dz[index] -= scale[:, 0]
-        return dz.reshape(logits.shape)
+        return dz.reshape(shape)
 
     return loss, backward

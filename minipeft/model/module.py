@@ -38,7 +38,7 @@ class Parameter:
     @requires_grad.setter
     def requires_grad(self, flag):
         if flag != self.requires_grad:
-            self.grad = np.zeros_like(self.data) if flag else None
+            self.grad = np.zeros(self.data.shape, self.data.dtype) if flag else None
 
     def __repr__(self):
         return f"Parameter{self.data.shape} {self.data.dtype}, {'trained' if self.requires_grad else 'frozen'}"
