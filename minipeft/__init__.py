@@ -31,11 +31,12 @@ from .methods import (
     unwrap,
 )
 from .model import GPT2, GPT2Config, Module, Parameter, Wrapper, cross_entropy, generate
+from .training import SGD, AdamW, base_names, evaluate, fit, load_base
 
 keep_freed_memory()
 
 __all__ = [
-    "GPT2", "METHODS", "Adapter", "FullFineTuning", "GPT2Config", "LoRA", "Method", "Module", "Parameter",
-    "PrefixTuning", "PromptTuning", "Stack", "Wrapper", "cross_entropy", "disabled", "generate", "get_peft_model",
-    "load_adapter", "merge", "save_adapter", "unwrap",
+    "GPT2", "METHODS", "SGD", "AdamW", "Adapter", "FullFineTuning", "GPT2Config", "LoRA", "Method", "Module", "Parameter",
+    "PrefixTuning", "PromptTuning", "Stack", "Wrapper", "base_names", "cross_entropy", "disabled", "evaluate", "fit",
+    "generate", "get_peft_model", "load_adapter", "load_base", "merge", "save_adapter", "unwrap",
 ]  # fmt: skip
