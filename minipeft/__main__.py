@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import keyword
+import os
 import sys
 
 COMMANDS = {  # name: what it does; commands/NAME.py has add_arguments(parser) and run(args)
@@ -30,6 +31,9 @@ def main(argv=None):
     args = parser.parse_args(argv)
     try:
         args.run(args)
+    except BrokenPipeError:  # whoever read our output, head or less, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError, ArithmeticError, ImportError) as error:
         print(f"minipeft {args.command}: {error}", file=sys.stderr)
         return 1

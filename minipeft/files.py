@@ -51,7 +51,7 @@ def read_npz(path, kind):
         found = header["kind"]
     except DAMAGE as error:
         raise FileError(
-            f"{path} is not a readable minipeft {kind}: it is damaged, cut short, or something else ({error})"
+            f"{path} is not a readable minipeft {kind}: it is damaged, cut short, or something else"
         ) from error
     if found != kind:
         raise FileError(f"{path} holds a minipeft {found}; what is needed is a minipeft {kind}")

@@ -73,7 +73,8 @@ def test_the_tour_refuses_a_folder_that_is_not_there(run):
     "settings",
     [
         ("lora", "--r", 2, "--alpha", 4, "--dropout", 0.1, "--targets", "*.c_fc"),
-        ("adapter", "--m", 4),
+        ("lora", "--r", 3, "--train", "B", "--rslora"),
+        ("adapter", "--m", 4, "--kind", "parallel"),
         ("prefix", "--m", 2),
         ("prefix", "--m", 2, "--reparametrise"),
         ("prompt", "--m", 2),
@@ -213,3 +214,12 @@ def test_bench_says_which_contestant_failed(run, monkeypatch):
     status, _, err = run("bench", "--sizes", "tiny")
     assert status == 1
     assert "lora at size tiny failed" in err
+
+
+def test_a_reader_who_has_seen_enough_is_no_error():
+    command = (
+        f'"{sys.executable}" -m minipeft generate --length 2000 --temperature 0 | head -c 9; exit ${{PIPESTATUS[0]}}'
+    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stderr == ""

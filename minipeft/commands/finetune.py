@@ -23,6 +23,13 @@ def add_arguments(parser):
     add("--alpha", type=float, help="LoRA: the update is scaled by alpha / r (default: 16)")
     add("--dropout", type=float, help="LoRA: on the input of its path (default: 0)")
     add("--targets", help="LoRA, adapter: a glob over paths, such as '*.c_*'")
+    add("--train", choices=("AB", "A", "B"), help="LoRA: which factors to train (default: AB)")
+    add("--rslora", action="store_true", default=None, help="LoRA: scale by alpha / √r")
+    add(
+        "--kind",
+        choices=("sequential", "parallel"),
+        help="adapter: after the layer, or beside it (default: sequential)",
+    )
     add("--m", type=int, help="adapter: width; prefix, prompt: number of virtual tokens")
     add("--reparametrise", action="store_true", default=None,
         help="prefix: write it with a small network while training")  # fmt: skip
@@ -92,7 +99,8 @@ def beginning(text):
 
 def method_of(args):
     """The method with the settings that were given; a setting that it does not have is an error."""
-    given = {name: getattr(args, name) for name in ("r", "alpha", "dropout", "targets", "m", "reparametrise")}
+    settings = ("r", "alpha", "dropout", "targets", "train", "rslora", "kind", "m", "reparametrise")
+    given = {name: getattr(args, name) for name in settings}
     given = {name: value for name, value in given.items() if value is not None}
     fields = METHODS[args.method].__dataclass_fields__
     unknown = [f"--{name}" for name in given if name not in fields]
