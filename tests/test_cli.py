@@ -1,6 +1,7 @@
 """The command line as a user meets it: what it prints, writes and refuses."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -216,6 +217,7 @@ def test_bench_says_which_contestant_failed(run, monkeypatch):
     assert "lora at size tiny failed" in err
 
 
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash for the pipe")
 def test_a_reader_who_has_seen_enough_is_no_error():
     command = (
         f'"{sys.executable}" -m minipeft generate --length 2000 --temperature 0 | head -c 9; exit ${{PIPESTATUS[0]}}'

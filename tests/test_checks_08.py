@@ -1,0 +1,73 @@
+"""The exercises of lesson 08: a wrong answer gets one line with a hint, never a pass and never a traceback.
+
+That right answers pass is what the solved notebook shows.
+"""
+
+import numpy as np
+import pytest
+
+from minipeft.lab import check
+
+
+def rate(wrong):
+    """A `new_rate` from wrong(lr, a, k, sgd): a is how much α grows, k how much r grows."""
+    return lambda lr, r, alpha, new_r, new_alpha, optimizer: wrong(lr, new_alpha / alpha, new_r / r, optimizer == "sgd")
+
+
+def last(wrong):
+    """A `lora_scaled_last` whose backward returns wrong(x, W, A, B, s, dy)."""
+    return lambda x, W, A, B, s: (x @ W + s * (x @ A) @ B, lambda dy: wrong(x, W, A, B, s, dy))
+
+
+def three(base=1.0, path=1.0, dA=1.0, dB=1.0):
+    """The gradients, each s to another power than it should be."""
+    return last(lambda x, W, A, B, s, dy: (
+        s ** (base - 1) * dy @ W.T + s**path * dy @ B.T @ A.T, s**dA * x.T @ dy @ B.T, s**dB * A.T @ x.T @ dy
+    ))  # fmt: skip
+
+
+WRONG = {
+    "new_rate": {
+        "that is SGD's rule": rate(lambda lr, a, k, sgd: lr / a**2),
+        "takes larger steps": rate(lambda lr, a, k, sgd: lr * a),
+        "grows like r s": rate(lambda lr, a, k, sgd: lr * k / a),
+        "enters ΔW twice": rate(lambda lr, a, k, sgd: lr / a),
+        "SGD, α doubled: the rate": rate(lambda lr, a, k, sgd: lr if sgd else lr / a),
+        "a step grows like r s²": rate(lambda lr, a, k, sgd: lr * k**2 / a**2 if sgd else lr / a),
+        "nothing changed": rate(lambda lr, a, k, sgd: 2 * lr),
+        "TypeError": lambda lr: lr,
+    },
+    "lora_scaled_last": {
+        "stood in y, so it stands in dx": three(path=0.0),
+        "s is on the base path too": three(base=2.0, path=1.0),
+        "path is missing": last(lambda x, W, A, B, s, dy: (dy @ W.T, s * x.T @ dy @ B.T, s * A.T @ x.T @ dy)),
+        "stood in y, so it stands in dA": last(lambda x, W, A, B, s, dy: (
+            dy @ W.T + s * dy @ B.T @ A.T, (s > 0) * x.T @ dy @ B.T, s * A.T @ x.T @ dy)),
+        "twice in dA": three(dA=2.0),
+        "stood in y, so it stands in dB": last(lambda x, W, A, B, s, dy: (
+            dy @ W.T + s * dy @ B.T @ A.T, s * x.T @ dy @ B.T, (s > 0) * A.T @ x.T @ dy)),
+        "twice in dB": three(dB=2.0),
+        "dA and dB must be zero": three(dA=0.0),
+        "dA has shape (2, 4)": last(lambda x, W, A, B, s, dy: (dy @ W.T, B @ dy.T @ x, A.T @ x.T @ dy)),
+        "TypeError": lambda *a: (0, lambda dy: None),
+    },
+    "merged": {
+        "scale is missing": lambda W, A, B, r, alpha, rslora=False: W + A @ B,
+        "that is α, not": lambda W, A, B, r, alpha, rslora=False: W + alpha * A @ B,
+        "which is off here": lambda W, A, B, r, alpha, rslora=False: W + alpha / r**0.5 * A @ B,
+        "another scale than it is merged with": lambda W, A, B, r, alpha, rslora=False: W + alpha / r * A @ B,
+        "not α √r": lambda W, A, B, r, alpha, rslora=False: W + alpha * (r**0.5 if rslora else 1 / r) * A @ B,
+        "with B = 0": lambda W, A, B, r, alpha, rslora=False: A @ B,
+    },
+    "predict_sgd_step": {"how often does s enter?": "more", "for Adam": "as much", "not answered": ...},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "hint"), [(name, hint) for name, wrongs in WRONG.items() for hint in wrongs])
+def test_a_wrong_answer_gets_its_hint(name, hint, capsys):
+    with np.errstate(all="ignore"):
+        getattr(check, name)(WRONG[name][hint])
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert "✓" not in said
+    assert hint in said
