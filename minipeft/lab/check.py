@@ -123,7 +123,7 @@ def prediction(name, answer, right, why=None):
 
 
 def __getattr__(name):
-    """check.NAME finds the checks of every lesson: they live beside this file, in checks_NN_NN.py."""
+    """check.NAME finds the checks of every lesson: they live beside this file, in checks_NN.py."""
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         if module.name.startswith("checks_") and not name.startswith("_"):
             found = importlib.import_module(f"minipeft.lab.{module.name}")

@@ -1,23 +1,16 @@
-"""The checks of the exercises of lessons 06 and 07."""
+"""The checks of the exercises of lesson 06."""
 
 import numpy as np
 
 from . import check
 
 __all__ = [
-    "best_factors",
     "buggy_lora",
     "dropout_lora",
-    "last_saving_rank",
     "lora_start",
     "lora_start_A_only",
-    "predict_sum_of_adapters",
     "predict_two_zeros",
-    "rank_by_energy",
 ]
-
-
-# ---- Lesson 06
 
 
 def lora_case(N, d_in, d_out, r, seed=0):
@@ -199,77 +192,3 @@ def lora_start_A_only(fn):
         ("fan", fan),
     ]
     check.report("start_A_only", tests)
-
-
-# ---- Lesson 07
-
-
-def last_saving_rank(fn):
-    """fn(d_in, d_out) -> the largest r with r (d_in + d_out) < d_in d_out."""
-
-    def even():
-        mistakes = [(np.array(32), "at 32 it trains exactly as many as the matrix has: not fewer")]
-        return check.compare(fn(64, 64), 31, "the rank for 64 × 64", mistakes)
-
-    def odd():
-        return check.compare(fn(64, 256), 51, "the rank for 64 × 256")
-
-    def tiny():
-        return check.compare(fn(2, 2), 0, "the rank for 2 × 2")
-
-    check.report("last_saving_rank", [("64 × 64", even), ("64 × 256", odd), ("2 × 2", tiny)])
-
-
-def best_factors(fn):
-    """fn(D, r, s) -> A, B with s A B the best copy of D of rank r."""
-    D, r, s = np.random.default_rng(3).normal(size=(6, 5)), 2, 4.0
-    U, sigma, V = np.linalg.svd(D, full_matrices=False)
-    want = U[:, :r] * sigma[:r] @ V[:r]
-
-    def shape():
-        A, B = fn(D, r, s)
-        right, hint = check.compare(0 * np.asarray(A), np.zeros((6, r)), "A")
-        return check.compare(0 * np.asarray(B), np.zeros((r, 5)), "B") if right else (right, hint)
-
-    def full():
-        A, B = fn(D, 5, 1.0)
-        return check.compare(A @ B, D, "at full rank and s = 1, A B")
-
-    def value():
-        A, B = fn(D, r, s)
-        mistakes = [(s * want, "the layer multiplies by s: A B must be D's copy divided by s"),
-                    (want / s, "divided by s once too often: each factor takes √ of it"),
-                    (U[:, :r] * sigma[:r] ** 2 @ V[:r], "the singular values are there twice: share them out")]  # fmt: skip
-        return check.compare(s * (A @ B), want, "s A B", mistakes)
-
-    def balance():
-        A, B = (np.linalg.norm(factor) for factor in fn(D, r, s))
-        return abs(A - B) < 1e-8 * A, "s A B is right, but one factor is larger than the other"
-
-    check.report("best_factors", [("shape", shape), ("full rank", full), ("value", value), ("balance", balance)])
-
-
-def predict_sum_of_adapters(answer):
-    """The rank of the sum of two rank-3 updates."""
-    why = {
-        3: "do the two adapters share their directions?",
-        9: "a sum of three and of three outer products has how many?",
-    }
-    check.prediction("predict the sum", answer, 6, why)
-
-
-def rank_by_energy(fn):
-    """fn(s, share) -> how many directions hold that share of the sum of squares."""
-
-    def one():
-        return check.compare(fn(np.array([5.0, 0.0, 0.0]), 0.9), 1, "the rank for a single direction")
-
-    def tail():
-        s = np.array([3.0] + [0.5] * 8)  # 9 of 11 in the first
-        mistakes = [(np.array(7), "‖M‖² is the sum of what, over the singular values?")]
-        return check.compare(fn(s, 0.8), 1, "the rank for a long tail", mistakes)
-
-    def more():
-        return check.compare(fn(np.array([4.0, 3.0, 1.0]), 0.9), 2, "the rank for 4, 3, 1 and 90%")
-
-    check.report("rank_by_energy", [("one direction", one), ("a long tail", tail), ("three directions", more)])
