@@ -32,7 +32,7 @@ def best_factors(fn):
     """fn(D, r, s) -> A, B with s A B the best copy of D of rank r."""
     D, r, s = np.random.default_rng(3).normal(size=(6, 5)), 2, 4.0
     U, sigma, V = np.linalg.svd(D, full_matrices=False)
-    want = U[:, :r] * sigma[:r] @ V[:r]
+    want = (U[:, :r] * sigma[:r]) @ V[:r]
 
     def shape():
         A, B = fn(D, r, s)
@@ -41,13 +41,13 @@ def best_factors(fn):
 
     def full():
         A, B = fn(D, 5, 1.0)
-        return check.compare(A @ B, D, "at full rank and s = 1, A B")
+        mistakes = [((U * sigma**2) @ V, "the singular values are there twice: share them out")]
+        return check.compare(A @ B, D, "at full rank and s = 1, A B", mistakes)
 
     def value():
         A, B = fn(D, r, s)
         mistakes = [(s * want, "the layer multiplies by s: A B must be D's copy divided by s"),
-                    (want / s, "divided by s once too often: each factor takes √ of it"),
-                    (U[:, :r] * sigma[:r] ** 2 @ V[:r], "the singular values are there twice: share them out")]  # fmt: skip
+                    (want / s, "divided by s once too often: each factor takes √ of it")]  # fmt: skip
         return check.compare(s * (A @ B), want, "s A B", mistakes)
 
     def balance():

@@ -1,6 +1,6 @@
-"""The exercises of lessons 04 and 05: a wrong answer gets one line with a hint, never a pass and never a traceback.
+"""The exercises of lesson 05: a wrong answer gets one line with a hint, never a pass and never a traceback.
 
-That right answers pass is what the solved notebooks show.
+That right answers pass is what the solved notebook shows.
 """
 
 import numpy as np
@@ -11,17 +11,6 @@ from minipeft.lab import check
 
 def svd(M):
     return np.linalg.svd(M, full_matrices=False)
-
-
-def adamw(p, g, m, v, t, lr, fix=True, root=True, sign=-1):
-    m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
-    mhat, vhat = (m / (1 - 0.9**t), v / (1 - 0.999**t)) if fix else (m, v)
-    return p + sign * lr * mhat / ((np.sqrt(vhat) if root else vhat) + 1e-8), m, v
-
-
-def mixed(rows):
-    """A wrong `rehearse`, from a function of two batches."""
-    return lambda new, old: lambda rng: rows(new(rng), old(rng))
 
 
 def cut_like(pick):
@@ -37,29 +26,6 @@ def scaled(by):
 
 
 WRONG = {
-    "training_bytes": {
-        "AdamW": lambda total, trained, size: size * (total + trained),
-        "two numbers": lambda total, trained, size: size * (total + 2 * trained),
-        "how many bytes": lambda total, trained, size: total + 3 * trained,
-        "needs no gradient": lambda total, trained, size: 4 * total * size,
-        "frozen weights": lambda total, trained, size: 4 * trained * size,
-    },
-    "adamw_step": {
-        "tenth of g": lambda *a, **k: adamw(*a, **k, fix=False),
-        "root": lambda *a, **k: adamw(*a, **k, root=False),
-        "uphill": lambda *a, **k: adamw(*a, **k, sign=1),
-        "where is t": lambda p, g, m, v, t, lr: adamw(p, g, m, v, 1, lr),
-        "TypeError": lambda *a, **k: None,
-    },
-    "remember": {
-        "memory moved": lambda model: {path: p.data for path, p in model.named_parameters()},
-        "paths": lambda model: {},
-    },
-    "rehearse": {
-        "16 rows": mixed(lambda new, old: tuple(np.concatenate(pair) for pair in zip(new, old, strict=True))),
-        "half of the rows": mixed(lambda new, old: new),
-        "different texts": mixed(lambda new, old: (np.concatenate([new[0][:4], old[0][:4]]), new[1])),
-    },
     "cut": {
         "transposed already": cut_like(lambda U, s, V, k: (U[:, :k] * s[:k]) @ V[:, :k].T),
         "how strong": cut_like(lambda U, s, V, k: U[:, :k] @ V[:k]),
@@ -81,7 +47,6 @@ WRONG = {
         "wrong way": scaled(lambda r, alpha: alpha / r),
         "once is enough": scaled(lambda r, alpha: (r / alpha) ** 2),
     },
-    "predict_gradient_rank": {"outer products": 1, "each of its tokens": 2, "room": 96, "not answered": ...},
     "predict_rank_of_sum": {"directions the same": 4, "Kronecker": 16, "room": 96, "not answered": ...},
 }
 

@@ -1,0 +1,57 @@
+"""The exercises of lesson 04: a wrong answer gets one line with a hint, never a pass and never a traceback.
+
+That right answers pass is what the solved notebook shows.
+"""
+
+import numpy as np
+import pytest
+
+from minipeft.lab import check
+
+
+def adamw(p, g, m, v, t, lr, fix=True, root=True, sign=-1):
+    m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+    mhat, vhat = (m / (1 - 0.9**t), v / (1 - 0.999**t)) if fix else (m, v)
+    return p + sign * lr * mhat / ((np.sqrt(vhat) if root else vhat) + 1e-8), m, v
+
+
+def mixed(rows):
+    """A wrong `rehearse`, from a function of two batches."""
+    return lambda new, old: lambda rng: rows(new(rng), old(rng))
+
+
+WRONG = {
+    "training_bytes": {
+        "AdamW": lambda total, trained, size: size * (total + trained),
+        "two numbers": lambda total, trained, size: size * (total + 2 * trained),
+        "how many bytes": lambda total, trained, size: total + 3 * trained,
+        "needs no gradient": lambda total, trained, size: 4 * total * size,
+        "frozen weights": lambda total, trained, size: 4 * trained * size,
+    },
+    "adamw_step": {
+        "tenth of g": lambda *a, **k: adamw(*a, **k, fix=False),
+        "root": lambda *a, **k: adamw(*a, **k, root=False),
+        "uphill": lambda *a, **k: adamw(*a, **k, sign=1),
+        "where is t": lambda p, g, m, v, t, lr: adamw(p, g, m, v, 1, lr),
+        "TypeError": lambda *a, **k: None,
+    },
+    "remember": {
+        "memory moved": lambda model: {path: p.data for path, p in model.named_parameters()},
+        "paths": lambda model: {},
+    },
+    "rehearse": {
+        "16 rows": mixed(lambda new, old: tuple(np.concatenate(pair) for pair in zip(new, old, strict=True))),
+        "half of the rows": mixed(lambda new, old: new),
+        "different texts": mixed(lambda new, old: (np.concatenate([new[0][:4], old[0][:4]]), new[1])),
+    },
+    "predict_gradient_rank": {"outer products": 1, "each of its tokens": 2, "room": 96, "not answered": ...},
+}
+
+
+@pytest.mark.parametrize(("name", "hint"), [(name, hint) for name, wrongs in WRONG.items() for hint in wrongs])
+def test_a_wrong_answer_gets_its_hint(name, hint, capsys):
+    getattr(check, name)(WRONG[name][hint])
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert "✓" not in said
+    assert hint in said
