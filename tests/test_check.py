@@ -1,5 +1,8 @@
 """The exercises' checks: one line each, the right hint for a likely mistake, and never a traceback or the answer."""
 
+import importlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -162,3 +165,10 @@ def test_slider_wants_parts_that_fit():
         slider("r", [1], ["a"])
     with pytest.raises(ValueError, match="it needs"):
         slider("r", [1, 2], ["a", "b"], x=[0, 1, 2], lines={"y": [[1, 2], [3, 4]]})
+
+
+def test_no_two_lessons_have_a_check_of_the_same_name():
+    files = sorted(Path(check.__file__).parent.glob("checks_*.py"))
+    names = [name for file in files for name in importlib.import_module(f"minipeft.lab.{file.stem}").__all__]
+    assert len(names) > 30
+    assert len(names) == len(set(names))  # check.NAME would find the first one only
