@@ -3,6 +3,7 @@
     report(name, checks)        checks: (what, test) pairs, from shape to special case to value to gradient check;
                                 test() -> (right?, hint), where the first wrong one speaks
     compare(got, want, ...)     (right?, hint) for an array: names a missing return, a shape, a transpose, a sign, a factor
+    compare_all(got, wanted)    the same for several, by name; shapes(got, like): their shapes only
     gradients(loss, arrays, grads, ...)   (right?, hint) by directional finite differences
     prediction(name, answer, right, ...)  a multiple choice, asked before the cell is run
 
@@ -78,6 +79,18 @@ def compare(got, want, what="the result", mistakes=(), tolerance=1e-8):
         return False, f"{what} is off by one factor everywhere: is a scale or a mean missing, or there twice?"
     wrong = int((np.abs(got - want) > tolerance * size).sum())
     return False, f"{what} has the right shape, but {wrong} of its {want.size} numbers are wrong"
+
+
+def compare_all(got, wanted):
+    """(right?, hint) of the first array that is wrong.  wanted: {name: (array, mistakes)}."""
+    results = (compare(got.get(name), want, name, mistakes) for name, (want, mistakes) in wanted.items())
+    return next((result for result in results if not result[0]), (True, ""))
+
+
+def shapes(got, like):
+    """(right?, hint) of the first array that is missing or has another shape than its like."""
+    zeros = {name: None if got.get(name) is None else np.zeros(np.shape(got[name])) for name in like}
+    return compare_all(zeros, {name: (np.zeros(array.shape), ()) for name, array in like.items()})
 
 
 def gradients(loss, arrays, grads, rng=None, eps=1e-5, tolerance=1e-6, hints=None):

@@ -36,8 +36,7 @@ def best_factors(fn):
 
     def shape():
         A, B = fn(D, r, s)
-        right, hint = check.compare(0 * np.asarray(A), np.zeros((6, r)), "A")
-        return check.compare(0 * np.asarray(B), np.zeros((r, 5)), "B") if right else (right, hint)
+        return check.shapes({"A": A, "B": B}, {"A": np.zeros((6, r)), "B": np.zeros((r, 5))})
 
     def full():
         A, B = fn(D, 5, 1.0)

@@ -62,12 +62,7 @@ def lora_scaled_last(fn):
         return dict(zip(("dx", "dA", "dB"), fn(**case, s=scale)[1](dy), strict=True))
 
     def shape():
-        got = grads()
-        for name, like in (("dx", x), ("dA", A), ("dB", B)):
-            right, hint = check.compare(np.zeros(np.shape(got[name])), np.zeros(like.shape), name)
-            if not right:
-                return False, hint
-        return True, ""
+        return check.shapes(grads(), {"dx": x, "dA": A, "dB": B})
 
     def off():
         got = grads(0.0)
@@ -79,12 +74,7 @@ def lora_scaled_last(fn):
         ])  # fmt: skip
 
     def value():
-        got = grads()
-        for name, (want, mistakes) in wanted.items():
-            right, hint = check.compare(got[name], want, name, mistakes)
-            if not right:
-                return False, hint
-        return True, ""
+        return check.compare_all(grads(), wanted)
 
     def slope():
         arrays = {name: case[name] for name in ("x", "A", "B")}

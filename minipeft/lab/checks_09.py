@@ -127,20 +127,10 @@ def row_dropped_lora(fn):
         return dict(zip(("dx", "dA", "dB"), fn(x, m, W, A, B, s)[1](dy), strict=True))
 
     def shape():
-        got = grads()
-        for name, like in (("dx", x), ("dA", A), ("dB", B)):
-            right, hint = check.compare(np.zeros(np.shape(got[name])), np.zeros(like.shape), name)
-            if not right:
-                return False, hint
-        return True, ""
+        return check.shapes(grads(), {"dx": x, "dA": A, "dB": B})
 
     def value():
-        got = grads()
-        for name, (want, mistakes) in wanted.items():
-            right, hint = check.compare(got[name], want, name, mistakes)
-            if not right:
-                return False, hint
-        return True, ""
+        return check.compare_all(grads(), wanted)
 
     def slope():
         got = {name[1:]: grad for name, grad in grads().items()}

@@ -1,12 +1,4 @@
-"""The exercises of lesson 08: a wrong answer gets one line with a hint, never a pass and never a traceback.
-
-That right answers pass is what the solved notebook shows.
-"""
-
-import numpy as np
-import pytest
-
-from minipeft.lab import check
+"""Wrong answers to the exercises of lesson 08: {check: {what its hint must say: answer}}, for test_hints.py."""
 
 
 def rate(wrong):
@@ -61,13 +53,3 @@ WRONG = {
     },
     "predict_sgd_step": {"how often does s enter?": "more", "for Adam": "as much", "not answered": ...},
 }  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "hint"), [(name, hint) for name, wrongs in WRONG.items() for hint in wrongs])
-def test_a_wrong_answer_gets_its_hint(name, hint, capsys):
-    with np.errstate(all="ignore"):
-        getattr(check, name)(WRONG[name][hint])
-    said = capsys.readouterr().out
-    assert said.count("\n") == 1
-    assert "✓" not in said
-    assert hint in said
