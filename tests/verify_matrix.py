@@ -1,6 +1,6 @@
 """The lessons on every kind of machine that this one can play: a line for each leg, and exit status 1 if one fails.
 
-    python tests/verify_matrix.py            # all legs: about a minute a leg, and the time to install NumPys
+    python tests/verify_matrix.py            # all legs: about four minutes a leg, and the time to install NumPys
     python tests/verify_matrix.py blas       # only the processors: BLAS kernels, SIMD levels, threads
     python tests/verify_matrix.py python     # only other Pythons and NumPys, found as pythonX.Y on the PATH, by uv or pyenv
     python tests/verify_matrix.py 04 06      # only these lessons, with their exercises and solutions
