@@ -45,29 +45,32 @@ def softmax(z):
 
 
 def gelu(x):
-    """y = ½ x (1 + tanh u),  u = √(2/π) (x + 0.044715 x³), and dy/dx (Hendrycks & Gimpel, 2016; the form GPT-2 uses).
+    """y = ½ x (1 + tanh u) = x σ(z), z = 2u, and dy/dx (Hendrycks & Gimpel, 2016; the form GPT-2 uses).
 
-        dy/dx = h (1 + (1 − tanh u) x du/dx),   h = ½ (1 + tanh u),   x du/dx = 3 u − 2 √(2/π) x
+        z = c (x + 0.044715 x³),   c = 2 √(2/π),   σ(z) = 1 / (1 + e⁻ᶻ)
+        dy/dx = σ (1 + (1 − σ) x dz/dx),   x dz/dx = 3 z − 2 c x
 
-    Returns (y, slope).  The slope is computed here, while x and tanh u are at hand: backward then keeps one array
-    instead of two.  This is the widest array of the model, so the sums below reuse their memory.
+    Returns (y, slope).  The slope is computed here, while x and σ are at hand: backward then keeps one array instead of
+    two.  This is the widest array of the model, so the sums below reuse their memory; and NumPy's exp takes half the
+    time of its tanh.
     """
-    c = (2 / np.pi) ** 0.5
-    u = x * x
-    u *= 0.044715 * c
-    u += c
-    u *= x
-    t = np.tanh(u)
-    h = t + 1
-    h *= 0.5
-    u *= 3
-    u -= (2 * c) * x  # x du/dx
-    slope = np.subtract(1, t, out=t)
-    slope *= u
+    c = (8 / np.pi) ** 0.5
+    minus_z = x * x
+    minus_z *= -0.044715 * c
+    minus_z -= c
+    minus_z *= x
+    with np.errstate(over="ignore"):  # far to the left e⁻ᶻ is ∞, and σ = 1 / ∞ = 0 is right
+        sigma = np.exp(minus_z)
+    sigma += 1
+    np.divide(1, sigma, out=sigma)
+    minus_z *= 3
+    minus_z += (2 * c) * x  # −x dz/dx
+    slope = sigma - 1  # −(1 − σ): the two signs cancel
+    slope *= minus_z
     slope += 1
-    slope *= h
-    h *= x
-    return h, slope
+    slope *= sigma
+    sigma *= x
+    return sigma, slope
 
 
 def transposed(x):
