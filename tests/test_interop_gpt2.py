@@ -194,6 +194,8 @@ def test_the_loaded_model_works_under_any_method(folder):
         ("n_layer", "two"),
         ("vocab_size", 65),
         ("n_positions", None),
+        ("num_attention_heads", 8),  # transformers would follow this one, and no shape shows it
+        ("num_hidden_layers", 1),
     ],
 )
 def test_what_cannot_be_represented_is_refused_by_name(folder, field, value):

@@ -21,6 +21,10 @@ MATRICES = {  # theirs: ours, whose columns stand side by side in it
     "mlp.c_proj": ("mlp.c_proj",),
 }
 SIZES = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
+ALIASES = {  # other names of the sizes, which transformers follows where a config has both
+    "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
+    "max_position_embeddings": "n_positions",
+}  # fmt: skip
 ONLY = {  # what this library computes; a config that lacks the field means the first value
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),  # two names of one formula
     "layer_norm_epsilon": (1e-5,),
@@ -139,6 +143,9 @@ def read_gpt2_config(path, dtype):
             raise FileError(f"{path}: {field} is {found[field]!r}; this library computes {values[0]!r} only")
     if missing := [size for size in SIZES if size not in found]:
         raise FileError(f"{path} lacks {', '.join(missing)}")
+    for alias, size in ALIASES.items():
+        if found.get(alias, found[size]) != found[size]:
+            raise FileError(f"{path}: {alias} is {found[alias]!r} and {size} {found[size]!r}, two names of one number")
     try:
         config = GPT2Config(*(found[size] for size in SIZES))
     except ValueError as error:
