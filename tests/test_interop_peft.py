@@ -205,9 +205,14 @@ CONFIGS = {
     "all": peft.LoraConfig(r=3, lora_alpha=8, target_modules=["c_attn", "c_proj", "c_fc"]),
     "all-linear": peft.LoraConfig(r=3, target_modules="all-linear", lora_dropout=0.1),
     "mlp": peft.LoraConfig(r=3, target_modules=["mlp.c_proj"], init_lora_weights="gaussian"),
+    "EVA": peft.LoraConfig(r=4, init_lora_weights="eva"),
+    "orthogonal": peft.LoraConfig(r=4, target_modules=["c_fc"], init_lora_weights="orthogonal"),
     "regex": peft.LoraConfig(r=2, target_modules=r".*\.h\.1\..*c_(attn|fc)"),
     "excluded": peft.LoraConfig(r=2, target_modules=["c_attn", "c_proj"], exclude_modules=["mlp.c_proj"]),
     "one layer": peft.LoraConfig(r=2, target_modules=["c_attn"], layers_to_transform=[1], layers_pattern="h"),
+    "one layer and a full name": peft.LoraConfig(
+        r=2, target_modules=["c_attn", "transformer.h.0.mlp.c_fc"], layers_to_transform=1
+    ),
     "rsLoRA": peft.LoraConfig(r=5, lora_alpha=3, use_rslora=True, target_modules=["c_attn", "attn.c_proj"]),
     "patterns": peft.LoraConfig(
         r=4, lora_alpha=6, target_modules=["c_attn", "c_fc"], rank_pattern={"h.1.mlp.c_fc": 2, "c_attn": 3},

@@ -13,7 +13,8 @@ from .peft_strict import CONFIG, PREFIX, accept, check_tensors, of_kind, positiv
 
 KNOWN = {"r", "lora_alpha", "lora_dropout", "use_rslora", "rank_pattern", "alpha_pattern", "target_modules",
          "exclude_modules", "layers_to_transform", "layers_pattern", "fan_in_fan_out", "bias", "init_lora_weights",
-         "megatron_core", "qalora_group_size"}  # fmt: skip  # the last two act only with fields that must be off
+         "eva_config", "megatron_core", "qalora_group_size"}  # fmt: skip
+# eva_config says how A was begun; the last two act only with fields that must be off
 INITS = (True, False, None, "gaussian", "eva", "orthogonal")  # pissa, olora, corda, ... also change the base's weights
 
 
@@ -165,7 +166,7 @@ def targeted(config, n_layer):
             raise FileError(f"{CONFIG}: layers_pattern is {pattern!r}; the layers of GPT-2 are named 'h'")
         if odd := [i for i in layers if i not in range(n_layer)]:
             raise FileError(f"{CONFIG}: layers_to_transform names layer {odd[0]!r}; there are 0 ... {n_layer - 1}")
-        names = [name for name in names if int(name.split(".")[1]) in layers]
+        names = [name for name in names if int(name.split(".")[1]) in layers or f"transformer.{name}" in targets]
     if not names:
         raise FileError(f"{CONFIG}: target_modules {targets!r} matches none of {', '.join(MATRICES)}")
     for field in ("rank_pattern", "alpha_pattern"):
