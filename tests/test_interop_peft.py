@@ -378,6 +378,25 @@ def test_more_that_an_adapter_cannot_hold(base, tmp_path):
         import_peft(base, tmp_path)
 
 
+def test_an_adapter_on_a_base_that_was_changed_is_refused(base, folder, tmp_path):
+    """peft would put it on the base as it was, and compute other logits."""
+    get_peft_model(base, LoRA(r=2)).requires_grad_(True, "*ln_1*")
+    base.h[0].ln_1.weight.data += 0.1
+    with pytest.raises(ValueError, match=r"base was changed.*save_gpt2"):
+        export_peft(base.requires_grad_(False), tmp_path / "out")
+    tuned = trained(load_gpt2(folder, "float64"), FullFineTuning())
+    with pytest.raises(ValueError, match=r"base was changed.*save_gpt2"):
+        export_peft(trained(tuned, LoRA(r=2)), tmp_path / "out")
+    tuned = trained(load_gpt2(folder, "float64"), FullFineTuning()).requires_grad_(False)
+    with pytest.raises(ValueError, match="nothing is wrapped"):
+        export_peft(tuned, tmp_path / "out")
+    prefix = trained(load_gpt2(folder, "float64"), PrefixTuning(m=2))
+    prefix.wpe = prefix.wpe.base
+    with pytest.raises(ValueError, match="wpe does not shift"):
+        export_peft(prefix, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("config", "match"),
     [

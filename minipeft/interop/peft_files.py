@@ -17,7 +17,7 @@ from ..files import FileError
 from ..methods import PrefixTuning, PromptTuning, get_peft_model
 from ..methods.adapter import SequentialAdapter
 from ..methods.lora import LoRALinear
-from ..methods.method import is_merged, methods_of
+from ..methods.method import fingerprint, is_merged, methods_of
 from ..methods.prefix import PrefixAttention, ReparametrisedPrefix
 from ..methods.prompt import DropPrompt, SoftPrompt
 from ..methods.saving import trained_in_base
@@ -39,10 +39,16 @@ def export_peft(model, path, base_name=None):
     Exported are LoRA on any projections, prefix tuning (reparametrised or not: what counts is the prefix) and prompt
     tuning, each alone.  base_name: what peft shall call the base, a Hub name or a folder; for its own bookkeeping.
 
-    Raises: ValueError for what peft has no counterpart for; ImportError without safetensors
+    Raises: ValueError for what peft has no counterpart for, or if the base is no longer what the adapter was put into;
+    ImportError without safetensors
     """
     export = exporter(model)
     config, arrays = export(model)
+    if fingerprint(model) != methods_of(model)[0][2]:
+        raise ValueError(
+            "the base was changed after the first method was put in: on the base as it was, which is what peft will have, "
+            "the adapter gives other logits.  merge(model) and save_gpt2(model, path) write the whole model"
+        )
     config |= {"base_model_name_or_path": base_name, "task_type": "CAUSAL_LM", "inference_mode": True}
     write_folder(path, CONFIG, config, TENSORS, arrays)
 
@@ -60,6 +66,10 @@ def exporter(model):
         raise ValueError(
             f"weights of the base are trained, {next(iter(trained))} first: an adapter does not hold them; "
             "after full fine-tuning save_gpt2(model, path) writes the whole model"
+        )
+    if not kinds:
+        raise ValueError(
+            "nothing is wrapped around this model's layers, so there is no adapter to export: use save_gpt2"
         )
     if any(issubclass(kind, SequentialAdapter) for kind in kinds):
         raise ValueError(f"peft has no bottleneck adapters, so there is no file for this one: {keep}")
@@ -84,6 +94,8 @@ def prefix_to_peft(model):
     cores = [block.attn.core for block in model.h]
     if not all(isinstance(core, PrefixAttention) and not isinstance(core.base, Wrapper) for core in cores):
         raise ValueError("peft's prefix stands once in every layer; here a layer has none, or two")
+    if not isinstance(model.wpe, ShiftedPositions):
+        raise ValueError("in peft the tokens stand after the prefix, at positions m ...; here wpe does not shift them")
     arrays = [core.own_arrays()[name] for core in cores for name in ("P_k", "P_v")]
     rows = np.stack(arrays, axis=1).reshape(len(arrays[0]), -1)  # (m, 2 n_layer, D) -> (m, 2 n_layer D)
     config = prompt_family(model, "PREFIX_TUNING", len(rows)) | {"prefix_projection": False}
