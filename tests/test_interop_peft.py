@@ -24,7 +24,7 @@ from minipeft import (
     unwrap,
 )
 from minipeft.commands import export, import_
-from minipeft.interop import export_peft, import_peft, load_gpt2, load_tokenizer
+from minipeft.interop import export_peft, import_peft, load_gpt2, load_tokenizer, save_gpt2
 from minipeft.interop.peft_files import peft_contents
 from minipeft.interop.tokenizer import decode, encode
 from minipeft.methods.lora import LoRALinear
@@ -395,6 +395,17 @@ def test_an_adapter_on_a_base_that_was_changed_is_refused(base, folder, tmp_path
     with pytest.raises(ValueError, match="wpe does not shift"):
         export_peft(prefix, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_and_an_adapter_do_not_share_a_folder(base, tmp_path):
+    """There transformers puts the adapter on the model, and its logits are no longer the base's."""
+    save_gpt2(base, tmp_path / "model")
+    export_peft(get_peft_model(base, LoRA(r=2)), tmp_path / "adapter")
+    with pytest.raises(ValueError, match="holds a model"):
+        export_peft(base, tmp_path / "model")
+    with pytest.raises(ValueError, match="holds an adapter"):
+        save_gpt2(unwrap(base), tmp_path / "adapter")
+    assert len(list(tmp_path.glob("*/*config.json"))) == 2
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def save_gpt2(model, path):
     """Write a folder that transformers loads: GPT2LMHeadModel.from_pretrained(path) gives the same logits.
 
     Raises: ValueError if something is wrapped around a layer (merge or unwrap first), or the folder holds a sharded
-    model; ImportError without safetensors
+    model or an adapter; ImportError without safetensors
     """
     if wrapped := {type(node).__name__ for _, node in model.walk() if isinstance(node, Wrapper)}:
         raise ValueError(
@@ -99,6 +99,8 @@ def save_gpt2(model, path):
         )
     if (Path(path) / "model.safetensors.index.json").exists():
         raise FileError(f"{path} holds a model in several files already: choose another folder")
+    if (Path(path) / "adapter_config.json").exists():
+        raise FileError(f"{path} holds an adapter, which transformers would load with the model: choose another folder")
     parameters = dict(model.named_parameters())
     arrays = {}
     for name, (_, paths) in layout(model.config).items():

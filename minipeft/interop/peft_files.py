@@ -39,10 +39,14 @@ def export_peft(model, path, base_name=None):
     Exported are LoRA on any projections, prefix tuning (reparametrised or not: what counts is the prefix) and prompt
     tuning, each alone.  base_name: what peft shall call the base, a Hub name or a folder; for its own bookkeeping.
 
-    Raises: ValueError for what peft has no counterpart for, or if the base is no longer what the adapter was put into;
-    ImportError without safetensors
+    Raises: ValueError for what peft has no counterpart for, if the base is no longer what the adapter was put into, or if
+    the folder holds a model; ImportError without safetensors
     """
     export = exporter(model)
+    if (Path(path) / "config.json").exists():
+        raise FileError(
+            f"{path} holds a model, which transformers would load with the adapter on: choose another folder"
+        )
     config, arrays = export(model)
     if fingerprint(model) != methods_of(model)[0][2]:
         raise ValueError(
