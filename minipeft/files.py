@@ -19,9 +19,24 @@ class FileError(ValueError):
     """A file that cannot be used, and why."""
 
 
+def check_target(path):
+    """Raises: FileNotFoundError or FileError if no file can be written at this path."""
+    path = Path(path).absolute()
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} in")
+    if path.is_dir():
+        raise FileError(f"{path} is a folder; a file is written here")
+    if not os.access(path.parent, os.W_OK):
+        raise FileError(f"nothing can be written in the folder {path.parent}")
+
+
 def write_npz(path, header, arrays):
-    """Write {name: array} and a JSON-able header; the old file stays until the new one is safely on the disk."""
+    """Write {name: array} and a JSON-able header; the old file stays until the new one is safely on the disk.
+
+    Raises: FileNotFoundError or FileError if no file can be written there
+    """
     path = Path(path)
+    check_target(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     text = np.frombuffer(json.dumps(header, default=np.generic.item).encode(), np.uint8)
     try:

@@ -70,23 +70,46 @@ def test_every_method_fine_tunes_a_gpt2_folder(run, method):
     assert {"adapter": "save_adapter", "full": "save_gpt2"}.get(method, "") in err
 
 
-def test_what_cannot_be_done_with_a_base_is_one_line(run, tmp_path):
+def test_what_cannot_be_done_with_a_base_is_one_line(run, tmp_path, monkeypatch):
     for words, message in [
         (("finetune", "text.txt", "--base", "nowhere/at/all"), "there is no folder nowhere/at/all"),
         (("finetune", "text.txt", "--base", "symbols"), "the base symbols knows no text"),
         (("finetune", "text.txt", "--base", "gpt2", "--length", 0), "must be at least 1"),
+        (("finetune", "text.txt", "--base", "gpt2", "--out", "gpt2"), "gpt2 is a folder; a file is written here"),
         (("finetune", "text.txt", "--base", "gpt2", "--length", 400), "tokens; it needs at least"),
         (("generate", "--base", "gpt2", "--prompt", ""), "at least one token"),
         (("export", "nothing.npz", "--to", "there", "--base", "gpt2"), "there is no file nothing.npz"),
         (("import", "gpt2"), "adapter_config.json"),
+        (("finetune", "text.txt", "--base", "gpt2", "--checkpoint", "nowhere/a.npz"), "there is no folder"),
         (("inspect", "gpt2"), "adapter_config.json"),
     ]:
         status, _, err = run(*words)
         assert status == 1, words
         assert message in err, words
         assert len(err.splitlines()) == 1, words
+    assert run("finetune", "text.txt", "--base", "gpt2", "--steps", 1)[0] == 0
+    assert run("export", "adapter.npz", "--to", "there", "--base", "gpt2")[0] == 0
+    monkeypatch.setattr("os.access", lambda *_: False)
+    for words in [
+        ("finetune", "text.txt", "--base", "gpt2", "--steps", 1),
+        ("finetune", "text.txt", "--base", "gpt2", "--steps", 1, "--checkpoint", "run.npz"),
+        ("export", "adapter.npz", "--to", "there", "--base", "gpt2"),
+        ("import", "there", "--base", "gpt2"),
+    ]:
+        status, out, err = run(*words)
+        assert "nothing can be written in the folder" in err, words
+        assert (status, out, len(err.splitlines())) == (1, "", 1), words
     (tmp_path / "gpt2" / "tokenizer.json").unlink()
     assert "there is no tokenizer.json" in run("generate", "--base", "gpt2", "--prompt", "Ice")[2]
+
+
+def test_an_adapter_without_a_sound_name_of_its_base_is_refused(run, tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": 5}')
+    (tmp_path / "there" / "adapter_model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    status, _, err = run("import", "there")
+    assert status == 1
+    assert "base_model_name_or_path is 5" in err
 
 
 def test_a_tokenizer_of_another_model_is_refused(run, tmp_path):

@@ -205,7 +205,7 @@ CONFIGS = {
     "all": peft.LoraConfig(r=3, lora_alpha=8, target_modules=["c_attn", "c_proj", "c_fc"]),
     "all-linear": peft.LoraConfig(r=3, target_modules="all-linear", lora_dropout=0.1),
     "mlp": peft.LoraConfig(r=3, target_modules=["mlp.c_proj"], init_lora_weights="gaussian"),
-    "EVA": peft.LoraConfig(r=4, init_lora_weights="eva"),
+    "EVA": peft.LoraConfig(r=4, init_lora_weights="eva", eva_config=peft.EvaConfig()),
     "orthogonal": peft.LoraConfig(r=4, target_modules=["c_fc"], init_lora_weights="orthogonal"),
     "regex": peft.LoraConfig(r=2, target_modules=r".*\.h\.1\..*c_(attn|fc)"),
     "excluded": peft.LoraConfig(r=2, target_modules=["c_attn", "c_proj"], exclude_modules=["mlp.c_proj"]),
@@ -468,6 +468,10 @@ def test_a_folder_can_be_looked_at_without_a_model(base, theirs, tmp_path):
     assert len(arrays) == 8
     assert np.allclose(deltas["h.1.mlp.c_fc"], model.h[1].mlp.c_fc.delta())
     assert np.allclose(deltas["h.1.attn.c_attn"][:, 64:], model.h[1].attn.v_proj.delta())
+    config = json.loads((tmp_path / "lora" / "adapter_config.json").read_text())
+    (tmp_path / "lora" / "adapter_config.json").write_text(json.dumps(config | {"rank_pattern": [2]}))
+    with pytest.raises(ValueError, match="rank_pattern"):
+        peft_contents(tmp_path / "lora")
     saved_by_peft(theirs, peft.IA3Config(), tmp_path / "ia3")
     settings, arrays, deltas = peft_contents(tmp_path / "ia3")
     assert settings["peft_type"] == "IA3"

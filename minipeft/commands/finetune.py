@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import check_target
 from ..lab.ledger import count_parameters
 from ..methods import METHODS, disabled, get_peft_model, save_adapter
 from ..training import AdamW, base_names, evaluate, fit, split_lines, text_batches, text_windows
@@ -50,8 +51,8 @@ def add_arguments(parser):
 
 def run(args):
     out, method = Path(args.out), method_of(args)
-    if not out.absolute().parent.is_dir():
-        raise ValueError(f"there is no folder {out.absolute().parent} to save the adapter in")
+    for path in filter(None, (out, args.checkpoint)):
+        check_target(path)  # now rather than after the training
     if args.resume and not args.checkpoint:
         raise ValueError("--resume goes on from a checkpoint: say which with --checkpoint FILE")
     base = open_base(args.base)

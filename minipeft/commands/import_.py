@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ..interop import import_peft
 from ..interop.peft_files import read_peft
+from ..interop.peft_strict import of_kind
 from ..lab.ledger import count_parameters
 from ..methods import save_adapter
 from .text import BASE, open_model
@@ -18,7 +19,7 @@ def add_arguments(parser):
 
 def run(args):
     config, _ = read_peft(args.folder)
-    base = args.base or config.get("base_model_name_or_path") or "english"
+    base = args.base or of_kind(config, "base_model_name_or_path", str) or "english"
     to = args.to or f"{Path(args.folder).resolve().name}.npz"
     model = import_peft(open_model(base), args.folder)
     save_adapter(model, to)

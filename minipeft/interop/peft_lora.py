@@ -198,7 +198,7 @@ def rank_and_alpha(config, name):
     """(r, α) of one matrix, α such that the scale is α / r."""
 
     def local(field, default):
-        patterns = config.get(field) or {}
+        patterns = of_kind(config, field, dict) or {}
         return next((value for key, value in patterns.items() if pattern_matches(key, name)), default)
 
     r = whole_number({"r": local("rank_pattern", config.get("r"))}, "r")

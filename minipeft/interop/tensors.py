@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import FileError
+from ..files import FileError, check_target
 
 DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
@@ -187,12 +187,13 @@ def write_folder(folder, config_name, config, tensors_name, arrays):
     Both are on the disk under other names before either appears, and an old config goes first: a folder that was left
     half-way has no config, and nothing loads it by mistake.
 
-    Raises: FileError if the path is a file; ImportError without safetensors
+    Raises: FileError if the path is a file, or nothing can be written there; ImportError without safetensors
     """
     library, folder = need("safetensors.numpy"), Path(folder)
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file; a folder is written here")
     folder.mkdir(parents=True, exist_ok=True)
+    check_target(folder / config_name)
     parts = [folder / f".{name}.{os.getpid()}.part" for name in (config_name, tensors_name)]
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     try:
