@@ -206,6 +206,7 @@ CONFIGS = {
     "all-linear": peft.LoraConfig(r=3, target_modules="all-linear", lora_dropout=0.1),
     "mlp": peft.LoraConfig(r=3, target_modules=["mlp.c_proj"], init_lora_weights="gaussian"),
     "EVA": peft.LoraConfig(r=4, init_lora_weights="eva", eva_config=peft.EvaConfig()),
+    "MiCA": peft.LoraConfig(r=4, init_lora_weights="mica", ensure_weight_tying=True),
     "orthogonal": peft.LoraConfig(r=4, target_modules=["c_fc"], init_lora_weights="orthogonal"),
     "regex": peft.LoraConfig(r=2, target_modules=r".*\.h\.1\..*c_(attn|fc)"),
     "excluded": peft.LoraConfig(r=2, target_modules=["c_attn", "c_proj"], exclude_modules=["mlp.c_proj"]),

@@ -13,9 +13,9 @@ from .peft_strict import CONFIG, PREFIX, accept, check_tensors, of_kind, positiv
 
 KNOWN = {"r", "lora_alpha", "lora_dropout", "use_rslora", "rank_pattern", "alpha_pattern", "target_modules",
          "exclude_modules", "layers_to_transform", "layers_pattern", "fan_in_fan_out", "bias", "init_lora_weights",
-         "eva_config", "megatron_core", "qalora_group_size"}  # fmt: skip
-# eva_config says how A was begun; the last two act only with fields that must be off
-INITS = (True, False, None, "gaussian", "eva", "orthogonal")  # pissa, olora, corda, ... also change the base's weights
+         "eva_config", "ensure_weight_tying", "megatron_core", "qalora_group_size"}  # fmt: skip
+# eva_config says how A was begun; the last three act only with fields that must be off
+INITS = (True, False, None, "gaussian", "eva", "mica", "orthogonal")  # others (pissa, olora, ...) change the base too
 
 
 def lora_key(matrix, letter):
