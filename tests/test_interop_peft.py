@@ -125,6 +125,17 @@ def test_the_same_in_float32(folder, tmp_path, name):
     assert distance(model(ids)[0], torch_logits(theirs, ids)[:, -20:]) <= 1e-5
 
 
+@pytest.mark.parametrize("name", ["prefix", "prefix by a network", "prompt"])
+def test_virtual_tokens_write_the_same_text_in_peft(folder, tmp_path, name):
+    """Without its cache: with it, peft 0.21 writes what its own logits do not say."""
+    model, ids = trained(load_gpt2(folder), METHODS[name]), some_ids()[:, :6]
+    export_peft(model, tmp_path)
+    there = peft.PeftModel.from_pretrained(torch_gpt2(), tmp_path).eval()
+    settings = {"do_sample": False, "use_cache": False, "pad_token_id": 0, "max_new_tokens": 12}
+    theirs = there.generate(input_ids=torch.tensor(ids), **settings)
+    assert np.array_equal(theirs[:, -12:].numpy(), generate(model, ids, 12)[:, -12:])
+
+
 SUBSETS = [names for n in range(1, 7) for names in itertools.combinations(LINEARS, n)]
 
 
