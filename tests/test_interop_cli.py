@@ -4,7 +4,9 @@ import pytest
 from test_interop_gpt2 import TEXT, torch_gpt2, train_tokenizer
 
 from minipeft.__main__ import main
+from minipeft.commands import finetune
 from minipeft.interop import load_gpt2, load_tokenizer
+from minipeft.training import AdamW, text_batches
 
 peft = pytest.importorskip("peft", reason="needs torch, transformers and peft: pip install minipeft[hf-test]")
 transformers = pytest.importorskip("transformers")
@@ -57,6 +59,14 @@ def test_one_command_fine_tunes_a_downloaded_gpt2_on_a_text_file(run, tmp_path):
     status, _, _ = run("import", "there")
     assert status == 0
     assert run(*greedy, "--adapter", "there.npz")[1] == ours
+
+
+def test_a_folder_is_trained_one_sequence_a_step_at_a_tenth_of_the_rate(run, monkeypatch):
+    seen = []
+    monkeypatch.setattr(finetune, "text_batches", lambda ids, T, N: seen.append((T, N)) or text_batches(ids, T, N))
+    monkeypatch.setattr(finetune, "AdamW", lambda model, lr: seen.append(lr) or AdamW(model, lr))
+    assert run("finetune", "text.txt", "--base", "gpt2", "--steps", 1)[0] == 0
+    assert seen == [(32, 1), pytest.approx(1e-3)]
 
 
 @pytest.mark.parametrize("method", ["adapter", "prefix", "prompt", "full"])

@@ -128,7 +128,9 @@ def test_saved_loaded_and_saved_again_is_the_same_file(folder, tmp_path):
     after = safetensors.load_file(tmp_path / "once" / "model.safetensors")
     assert before.keys() == after.keys()
     assert all(before[name].tobytes() == after[name].tobytes() for name in before)
-    assert sorted(path.name for path in (tmp_path / "once").iterdir()) == ["config.json", "model.safetensors"]
+    config, tensors = sorted((tmp_path / "once").iterdir())
+    assert (config.name, tensors.name) == ("config.json", "model.safetensors")
+    assert config.stat().st_mode == tensors.stat().st_mode  # whoever may read one may read the other
 
 
 def test_shards_are_read_as_one_model(folder, tmp_path):
@@ -148,6 +150,17 @@ def test_the_names_and_masks_of_the_first_gpt2_are_known(folder):
     head = {"lm_head.weight": arrays["wte.weight"].copy(), "h.0.attn.masked_bias": np.array(-1e4, "float32")}
     safetensors.save_file(arrays | masks | head, folder / "model.safetensors")
     assert np.array_equal(load_gpt2(folder)(ids)[0], before)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("block", [1, 100, 1000])
+def test_a_model_read_in_many_blocks_is_the_same(tmp_path, monkeypatch, dtype, block):
+    """A real model has arrays of many blocks; these are so small that each would be one."""
+    torch_gpt2().to(getattr(torch, dtype)).save_pretrained(tmp_path)
+    whole = load_gpt2(tmp_path)
+    monkeypatch.setattr("minipeft.interop.tensors.BLOCK", block)
+    for (path, p), (_, q) in zip(load_gpt2(tmp_path).named_parameters(), whole.named_parameters(), strict=True):
+        assert np.array_equal(p.data, q.data), path
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -363,6 +376,21 @@ def test_a_tokenizer_gives_all_of_the_text(tmp_path):
     assert ids.dtype.kind == "i"
     assert decode(tokenizer, ids) == TEXT
     assert encode(tokenizer, "ice").size < 9
+
+
+def test_special_tokens_are_not_added_and_not_hidden(tmp_path):
+    train_tokenizer(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
+    tokenizer.add_special_tokens(["<|end|>"])
+    end = tokenizer.token_to_id("<|end|>")
+    around = pytest.importorskip("tokenizers").processors.TemplateProcessing(
+        "<|end|> $A", special_tokens=[("<|end|>", end)]
+    )
+    tokenizer.post_processor = around
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = load_tokenizer(tmp_path)
+    assert encode(tokenizer, "Ice").tolist() == tokenizer.encode("Ice").ids[1:]
+    assert decode(tokenizer, [*encode(tokenizer, "Ice"), end]) == "Ice<|end|>"
 
 
 def test_a_tokenizer_that_is_missing_or_damaged_says_so(tmp_path):

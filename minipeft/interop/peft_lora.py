@@ -154,7 +154,7 @@ def targeted(config, n_layer):
     candidates = [f"transformer.h.{i}.{matrix}" for i in range(n_layer) for matrix in MATRICES]
     others = ["transformer.wte", "transformer.wpe", "lm_head"]
     if targets == "all-linear":
-        targets, others = list(MATRICES), []
+        targets = list(MATRICES)
     if odd := [name for name in others if matches(targets, name)]:
         raise FileError(f"{CONFIG}: target_modules includes {odd[0]}; LoRA here goes on {', '.join(MATRICES)} only")
     names = [name.removeprefix("transformer.") for name in candidates if matches(targets, name)]
