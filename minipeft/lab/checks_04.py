@@ -98,8 +98,8 @@ def remember(fn):
         before, kept = model.wte.weight.data.copy(), fn(model)["wte.weight"]
         if not np.array_equal(kept, before):
             return False, "the remembered weights are not those of the model"
-        model.wte.weight.data -= 1.0  # as an optimiser does it: in place
-        return np.array_equal(kept, before), "the optimiser moved the model, and the memory moved with it"
+        model.wte.weight.data -= 1.0  # as an optimizer does it: in place
+        return np.array_equal(kept, before), "the optimizer moved the model, and the memory moved with it"
 
     check.report("remember", [("paths", names), ("after a step", later)])
 
