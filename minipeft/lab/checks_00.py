@@ -17,6 +17,10 @@ def lora_count(fn):
 
     def square():
         mistakes = [(np.array(4 * 6 * 2), "that is a full matrix for each rank: A and B are thin"),
+                    (np.array(4 * 6), "that is W itself: what are the shapes of A and B?"),
+                    (np.array(4 * 2 * 6 * 2), "two factors are two arrays: do their counts multiply?"),
+                    (np.array(2 * 4 * 2), "A and B have the same size only if W is square"),
+                    (np.array(20 + 6), "LoRA's two factors have no bias"),
                     (np.array(6 * 2), "that is one of the two factors: which one is missing?"),
                     (np.array(4 * 2), "that is one of the two factors: which one is missing?")]  # fmt: skip
         return check.compare(fn(4, 6, 2), 20, "the count", mistakes)
@@ -35,11 +39,16 @@ def bits(fn):
     """fn(nats) -> bits."""
 
     def zero():
-        return check.compare(fn(0.0), 0.0, "the answer for no surprise at all", tolerance=1e-9)
+        got, mistakes = fn(0.0), [(np.array(1.0), "that is the number of choices, not the bits")]
+        if got in (-np.inf, np.inf):
+            return False, "nats are a logarithm already: is another one needed?"
+        return check.compare(got, 0.0, "the answer for no surprise at all", mistakes, tolerance=1e-9)
 
     def coin():
         nats = float(np.log(2))
         mistakes = [(np.array(nats**2), "multiplied where it should be divided"),
+                    (np.array(nats), "that is still nats: how many of them is one bit?"),
+                    (np.array(nats / 2), "one bit is a choice of two: which number of nats is that?"),
                     (np.array(2.0), "that is the number of choices, not the bits")]  # fmt: skip
         return check.compare(fn(nats), 1.0, "the bits of a fair coin", mistakes)
 

@@ -28,10 +28,16 @@ def scale_and_shift(fn):
 
     dxs = [(dy, "dx passes through g on its way back"), (dy * x, "that is dg before it is summed")]
     dgs = [((dy * x).mean(0), "a sum over the batch, not a mean"),
-           (dy.sum(0), "that is db: what multiplies g in the forward?")]  # fmt: skip
+           (dy.sum(0), "that is db: what multiplies g in the forward?"),
+           ((dy * g).sum(0), "that is dx, summed: what multiplies g in the forward?")]  # fmt: skip
     dbs = [(dy.mean(0), "a sum over the batch, not a mean")]
-    checks = [("forward", forward), ("dx", part(0, "dx", dy * g, dxs)), ("dg", part(1, "dg", (dy * x).sum(0), dgs)),
-              ("db", part(2, "db", dy.sum(0), dbs)), ("gradient check", slope)]  # fmt: skip
+
+    def three():
+        return len(fn(x, g, b)[1](dy)) == 3, "backward should return three arrays: dx, dg, db"
+
+    checks = [("forward", forward), ("three gradients", three), ("dx", part(0, "dx", dy * g, dxs)),
+              ("dg", part(1, "dg", (dy * x).sum(0), dgs)), ("db", part(2, "db", dy.sum(0), dbs)),
+              ("gradient check", slope)]  # fmt: skip
     check.report("scale_and_shift", checks)
 
 
@@ -52,8 +58,19 @@ def rmsnorm(fn):
 
     def forward():
         centred = x - x.mean(-1, keepdims=True)
+
+        def over(r):
+            return g * x / r
+
+        square = x * x
         mistakes = [(g * centred / np.sqrt((centred**2).mean(-1, keepdims=True) + eps),
                      "that is LayerNorm: RMSNorm does not subtract the mean"),
+                    (over(x.std(-1, keepdims=True)), "a standard deviation subtracts the mean: RMSNorm does not"),
+                    (over(np.sqrt(square.mean(-1, keepdims=True))), "where is eps?"),
+                    (over(np.sqrt(square.mean(-1, keepdims=True)) + eps), "eps stands under the root"),
+                    (over(np.sqrt(square.mean() + eps)), "each row has its own mean of squares"),
+                    (over(np.sqrt(square.sum(-1, keepdims=True) + eps)), "a mean of squares, not a sum"),
+                    (over(r * r), "where is the root?"),
                     (xhat, "the gain g is missing")]  # fmt: skip
         return check.compare(fn(x, g, eps)[0], g * xhat, "y", mistakes)
 
@@ -75,7 +92,9 @@ def rmsnorm(fn):
 
     def value():
         centred = dx - dxhat.mean(-1, keepdims=True) / r
-        mistakes = [(dxhat / r, "x reaches y through r as well"), (centred, "no mean was subtracted in the forward")]
+        no_gain = (dy - xhat * (dy * xhat).mean(-1, keepdims=True)) / r
+        mistakes = [(dxhat / r, "x reaches y through r as well"), (centred, "no mean was subtracted in the forward"),
+                    (dx * r, "y = g x / r: where is the 1 / r?"), (no_gain, "back through g first")]  # fmt: skip
         return check.compare(fn(x, g, eps)[1](dy)[0], dx, "dx", mistakes)
 
     def slope():
@@ -93,6 +112,11 @@ def gradient_bug(fn):
     def forward():
         return check.compare(fn(x, W, b)[0], x @ W + b, "y")
 
+    def three():
+        return check.shapes(
+            dict(zip(("dx", "dW", "db"), fn(x, W, b)[1](dy), strict=False)), {"dx": x, "dW": W, "db": b}
+        )
+
     def shapes():
         narrow = rng.normal(size=(4, 3))
         dx = fn(x, narrow, b[:3])[1](dy[:, :3])[0]
@@ -101,13 +125,18 @@ def gradient_bug(fn):
     def slope():
         return slopes(fn, {"x": x, "W": W, "b": b}, dy)
 
-    checks = [("forward", forward), ("gradient check", slope), ("a W that is not square", shapes)]
+    checks = [
+        ("forward", forward),
+        ("three gradients", three),
+        ("gradient check", slope),
+        ("a W that is not square", shapes),
+    ]
     check.report("gradient_bug", checks)
 
 
 def slopes(fn, arrays, dy):
     """check.gradients for fn(*arrays) -> (y, backward) under the loss Σ dy ⊙ y."""
     grads = fn(*arrays.values())[1](dy)
-    grads = grads if isinstance(grads, tuple) else (grads,)
+    grads = grads if isinstance(grads, (tuple, list)) else (grads,)
     named = dict(zip(arrays, grads, strict=True))
     return check.gradients(lambda: np.vdot(dy, fn(*arrays.values())[0]), arrays, named)

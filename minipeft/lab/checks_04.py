@@ -18,12 +18,15 @@ def training_bytes(fn):
 
     def frozen():
         mistakes = [(np.array(400 * 4), "nothing is trained here: what needs no gradient needs no state either"),
+                    (np.array(1200), "what needs no gradient needs no state either: which count does the 3 belong to?"),
                     (np.array(100), "that is the count of numbers: how many bytes has each?"),
                     (np.array(0), "the frozen weights must be in memory too")]  # fmt: skip
         return check.compare(fn(100, 0, 4), 400, "the bytes of a model with nothing trained", mistakes)
 
     def full():
         mistakes = [(np.array(800), "weights and gradients are there: what does AdamW keep?"),
+                    (np.array(400), "only the weights are there: what does training keep beside them?"),
+                    (np.array(2000), "weights, gradients, m, v: which of them is counted twice?"),
                     (np.array(1200), "AdamW keeps two numbers for each trained one")]  # fmt: skip
         return check.compare(fn(100, 100, 4), 1600, "the bytes of full fine-tuning", mistakes)
 
@@ -60,6 +63,8 @@ def adamw_step(fn):
         got = call(p, g, zero, zero, t=1, lr=0.1)[0]
         m1, v1 = 0.1 * g, 0.001 * g * g
         mistakes = [(p - 0.1 * m1 / (np.sqrt(v1) + 1e-8), "at the first step m is a tenth of g: what corrects for that?"),
+                    (p - 0.1 * m1 / (np.sqrt(g * g) + 1e-8), "m starts at zero as v does: is it corrected, too?"),
+                    (p - 0.1 * g / (np.sqrt(v1) + 1e-8), "v starts at zero as m does: is it corrected, too?"),
                     (p - 0.1 * g, "that is plain gradient descent"),
                     (p - 0.1 / g, "v is a mean of squares: is a root missing?"),
                     (p + 0.1 * np.sign(g), "it goes uphill")]  # fmt: skip
@@ -68,8 +73,11 @@ def adamw_step(fn):
     def moments():
         _, got_m, got_v = call(p, g, m, v, t=5, lr=0.1)
         _, want_m, want_v = right(p, g, m, v, 5, 0.1)
-        ok, hint = check.compare(got_m, want_m, "m", [(0.1 * m + 0.9 * g, "which of old and new weighs 0.9?")])
-        mistakes = [(0.999 * v + 0.001 * g, "v follows the squares of g")]
+        kept = "return m itself: the correction is for this step only, or it is applied again and again"
+        mistakes = [(0.1 * m + 0.9 * g, "which of old and new weighs 0.9?"), (want_m / (1 - 0.9**5), kept)]
+        ok, hint = check.compare(got_m, want_m, "m", mistakes)
+        kept = "return v itself: the correction is for this step only"
+        mistakes = [(0.999 * v + 0.001 * g, "v follows the squares of g"), (want_v / (1 - 0.999**5), kept)]
         return check.compare(got_v, want_v, "v", mistakes) if ok else (ok, hint)
 
     def later():

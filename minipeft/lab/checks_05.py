@@ -26,8 +26,10 @@ def cut(fn):
         return got == M.shape, f"a copy of a matrix of shape {M.shape} should have that shape"
 
     def whole():
-        U, _, V = np.linalg.svd(M, full_matrices=False)
-        return check.compare(fn(M, 5), M, "the copy of full rank", [(U @ V, "how strong is each direction?")])
+        U, s, V = np.linalg.svd(M, full_matrices=False)
+        mistakes = [(U @ V, "how strong is each direction?"),
+                    ((U * np.sqrt(s)) @ V, "the root of s is half of the strength: where is the other half?")]  # fmt: skip
+        return check.compare(fn(M, 5), M, "the copy of full rank", mistakes)
 
     def rank():
         return np.linalg.matrix_rank(fn(M, 2)) == 2, "the copy should have rank 2"
@@ -62,14 +64,15 @@ def add_adapters(fn):
         return np.asarray(A) @ np.asarray(B)
 
     def nothing():
-        return check.compare(product(A1, B1, A3, 0 * B3), A1 @ B1, "the sum with an adapter that does nothing",
-                             [((A1 + A3) @ B1, "A of the second adapter meets B of the first")])  # fmt: skip
+        cross, no = (A1 + A3) @ B1, "a factor cannot take cross terms away: A of the second still meets B of the first"
+        mistakes = [(cross, "A of the second adapter meets B of the first"), (cross / 2, no), (cross / 4, no),
+                    (A3 @ B1, "are the rows of B in the order of the columns of A?")]  # fmt: skip
+        return check.compare(
+            product(A1, B1, A3, 0 * B3), A1 @ B1, "the sum with an adapter that does nothing", mistakes
+        )
 
     def equal():
-        cross, no = (A1 + A3) @ (B1 + B3), "a factor cannot take cross terms away"
-        mistakes = [(cross, "multiply (A1 + A2)(B1 + B2) out: which terms should not be there?"),
-                    (cross / 2, no), (cross / 4, no)]  # fmt: skip
-        return check.compare(product(A1, B1, A3, B3), A1 @ B1 + A3 @ B3, "the sum", mistakes)
+        return check.compare(product(A1, B1, A3, B3), A1 @ B1 + A3 @ B3, "the sum")
 
     def unequal():
         return check.compare(product(A1, B1, A2, B2), A1 @ B1 + A2 @ B2, "the sum of a rank 2 and a rank 3")
@@ -93,7 +96,10 @@ def factor_gradients(fn):
 
     def loss():
         half = 0.5 * (E * E).sum()
-        mistakes = [(np.array(2 * half), "where is the ½?"), (np.array((E * E).mean() / 2), "a sum, not a mean")]
+        mistakes = [(np.array(2 * half), "where is the ½?"), (np.array((E * E).mean() / 2), "a sum, not a mean"),
+                    (np.array(0.5 * np.sqrt((E * E).sum())), "the norm is squared in L"),
+                    (np.array(0.5 * ((E - W) ** 2).sum()), "where is W?"),
+                    (np.array(0.5 * ((W + A @ B - M) ** 2).sum()), "where is s?")]  # fmt: skip
         return check.compare(fn(W, A, B, s, M)[0], half, "L", mistakes)
 
     def shapes():
@@ -104,9 +110,10 @@ def factor_gradients(fn):
         _, dA, dB = fn(W, A, 0 * B, s, M)
         return not np.any(dA) and bool(np.any(dB)), "at B = 0 dA is zero, and dB is not"
 
-    def value(i, what, want, without):
+    def value(i, what, want, without, no_base):
         hints = [(without, "s stands in the forward: where is it in the backward?"),
-                 (s * want, "s is there twice"), (-want, "which way round is the difference?")]  # fmt: skip
+                 (s * want, "s is there twice"), (2 * want, "what becomes of the ½ when the square is differentiated?"),
+                 (no_base, "the difference holds W too"), (-want, "which way round is the difference?")]  # fmt: skip
         return lambda: check.compare(fn(W, A, B, s, M)[i], want, what, hints)
 
     def slope():
@@ -114,8 +121,10 @@ def factor_gradients(fn):
         _, dA, dB = fn(W, x["A"], x["B"], s, M)
         return check.gradients(lambda: fn(W, x["A"], x["B"], s, M)[0], x, {"A": dA, "B": dB})
 
-    checks = [("loss", loss), ("shapes", shapes), ("at B = 0", start), ("dA", value(1, "dA", s * E @ B.T, E @ B.T)),
-              ("dB", value(2, "dB", s * A.T @ E, A.T @ E)), ("gradient check", slope)]  # fmt: skip
+    checks = [("loss", loss), ("shapes", shapes), ("at B = 0", start),
+              ("dA", value(1, "dA", s * E @ B.T, E @ B.T, s * (E - W) @ B.T)),
+              ("dB", value(2, "dB", s * A.T @ E, A.T @ E, s * A.T @ (E - W))),
+              ("gradient check", slope)]  # fmt: skip
     check.report("factor_gradients", checks)
 
 
@@ -129,7 +138,13 @@ def to_lora(fn):
 
     def plain():
         A, B = fn(dW, 2, 2)
-        return check.compare(np.asarray(A) @ np.asarray(B), truncate(dW, 2), "A B at alpha = r")
+        want = truncate(dW, 2)
+        U, s, V = np.linalg.svd(dW, full_matrices=False)
+        mistakes = [(want / 2, "taken out by alpha, where the scale is alpha / r"),
+                    (U[:, :2] @ V[:2], "how strong is each direction?"),
+                    ((U[:, :2] * s[:2]) @ V[:, :2].T, "NumPy's third result is transposed already"),
+                    ((U[:, -2:] * s[-2:]) @ V[-2:], "those are the weakest directions")]  # fmt: skip
+        return check.compare(np.asarray(A) @ np.asarray(B), want, "A B at alpha = r", mistakes)
 
     def scaled():
         A, B = fn(dW, 2, 8)
@@ -137,7 +152,7 @@ def to_lora(fn):
         mistakes = [(4 * want, "LoRA multiplies by alpha / r afterwards: who takes that out again?"),
                     (16 * want, "the scale goes the wrong way"),
                     (want / 4, "the scale is taken out of both factors: once is enough"),
-                    (want / 2, "taken out by alpha, where the scale is alpha / r")]  # fmt: skip
+                    (2 * want, "half of the scale is taken out: a root in one factor only")]  # fmt: skip
         return check.compare(got, want, "(alpha / r) A B", mistakes)
 
     check.report("to_lora", [("shapes", shapes), ("scale 1", plain), ("scale 4", scaled)])

@@ -1,0 +1,24 @@
+"""Wrong answers to the exercises of lesson 00: {check: {what its hint must say: answer}}, for test_hints.py."""
+
+import numpy as np
+
+WRONG = {
+    "lora_count": {
+        "W itself": lambda d_in, d_out, r: d_in * d_out,
+        "only if W is square": lambda d_in, d_out, r: 2 * r * d_in,
+        "do their counts multiply": lambda d_in, d_out, r: (d_in * r) * (r * d_out),
+        "no bias": lambda d_in, d_out, r: r * (d_in + d_out) + d_out,
+        "is there a return": lambda d_in, d_out, r: None,
+    },
+    "bits": {
+        "still nats": lambda nats: nats,
+        "logarithm already": np.log2,
+        "number of choices": np.exp,
+        "choice of two": lambda nats: nats / 2,
+    },
+    "who_trains": {
+        "no LoRA": lambda model, method, rng: None,
+        "more than A and B": lambda model, method, rng: (method.inject(model, rng), model.requires_grad_(True)),
+    },
+    "predict_merge": {"which weight": "prompt", "change of any weight": "prefix", "between": "adapter"},
+}
