@@ -8,6 +8,11 @@ def is_whole(value, low=-np.inf, high=np.inf):
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and low <= value <= high
 
 
+def is_seed(value):
+    """True for what a generator can start from and a file can hold: a whole number of at least 0, or None (chance)."""
+    return value is None or is_whole(value, 0)
+
+
 def is_real(value):
     """True for a finite number, Python's or NumPy's; a bool is none."""
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and bool(np.isfinite(value))

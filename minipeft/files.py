@@ -19,24 +19,25 @@ class FileError(ValueError):
     """A file that cannot be used, and why."""
 
 
-def check_target(path):
-    """Raises: FileNotFoundError or FileError if no file can be written at this path."""
-    path = Path(path).absolute()
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} in")
+def check_place(path):
+    """The Path of a file that can be written; ask before the work begins that would be lost.
+
+    Raises: FileError if it is a folder, or there is no folder to hold it, or none that may be written to
+    """
+    path = Path(path)
+    folder = path.absolute().parent
     if path.is_dir():
-        raise FileError(f"{path} is a folder; a file is written here")
-    if not os.access(path.parent, os.W_OK):
-        raise FileError(f"nothing can be written in the folder {path.parent}")
+        raise FileError(f"{path} is a folder; a file is to be written")
+    if not folder.is_dir():
+        raise FileError(f"there is no folder {folder} to write {path.name} to")
+    if not os.access(folder, os.W_OK):
+        raise FileError(f"{folder} may not be written to: choose another folder for {path.name}")
+    return path
 
 
 def write_npz(path, header, arrays):
-    """Write {name: array} and a JSON-able header; the old file stays until the new one is safely on the disk.
-
-    Raises: FileNotFoundError or FileError if no file can be written there
-    """
-    path = Path(path)
-    check_target(path)
+    """Write {name: array} and a JSON-able header; the old file stays until the new one is safely on the disk."""
+    path = check_place(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     text = np.frombuffer(json.dumps(header, default=np.generic.item).encode(), np.uint8)
     try:

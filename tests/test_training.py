@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 import pytest
-from specimens import tiny_model
+from specimens import CONFIG, off_start, snapshot, tiny_model
 
-from minipeft import LoRA, Parameter, get_peft_model
+from minipeft import Adapter, LoRA, Parameter, disabled, get_peft_model, merge, unwrap
 from minipeft.files import FileError
 from minipeft.training import SGD, AdamW, Diverged, clip_grad_norm, constant, evaluate, fit, warmup_cosine
 from minipeft.training import optimizers as optimizers_module
@@ -98,6 +98,12 @@ def test_a_model_may_be_given_itself():
         (lambda p: AdamW([Parameter(np.ones(1), requires_grad=False)]), "nothing to train"),
         (lambda p: AdamW([p], lr=-1), r"lr must lie in"),
         (lambda p: AdamW([p], lr=math.nan), r"lr must lie in"),
+        (lambda p: AdamW([p], lr="1e-3"), r"lr must lie in \[0, inf\), not '1e-3'"),
+        (lambda p: AdamW([p], lr=None), r"lr must lie in"),
+        (lambda p: AdamW([p], lr=True), r"lr must lie in"),
+        (lambda p: AdamW([p], lr=np.array([0.1, 0.2])), r"lr must lie in"),
+        (lambda p: AdamW([{"params": [p], "lr": None}]), r"lr must lie in"),
+        (lambda p: AdamW([p], betas=(0.9, 0.99, 0.999)), "too many values"),
         (lambda p: AdamW([p], betas=(1.0, 0.9)), r"beta1 must lie in"),
         (lambda p: SGD([p], momentum=1), r"momentum must lie in"),
         (lambda p: SGD([{"params": [p], "rate": 1}]), r"no setting \['rate'\]"),
@@ -109,6 +115,17 @@ def test_a_model_may_be_given_itself():
 def test_settings_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         arguments(Parameter(np.ones(1)))
+
+
+@pytest.mark.parametrize("parameters", [None, "model", [np.ones(2)], {"params": [1]}, [{"lr": 1}], lambda: 1], ids=str)
+def test_what_holds_no_parameters_is_refused(parameters):
+    with pytest.raises(TypeError, match="an optimizer takes a model, Parameters or"):
+        AdamW(parameters)
+
+
+def test_one_parameter_alone_is_enough():
+    p = Parameter(np.ones(1))
+    assert AdamW(p).parameters() == SGD([{"params": p}]).parameters() == [p]
 
 
 def test_clipping_scales_all_gradients_to_one_norm():
@@ -229,7 +246,7 @@ def test_the_checkpoint_of_another_method_is_refused(tmp_path):
     model = lora()
     fit(model, batches, 2, AdamW(model), progress=False, checkpoint=tmp_path / "c")
     wider = lora(targets="*_proj")
-    with pytest.raises(FileError, match="shapes differ"):
+    with pytest.raises(FileError, match="parameters, methods differ"):
         fit(wider, batches, 2, AdamW(wider), progress=False, checkpoint=tmp_path / "c", resume=True)
 
 
@@ -277,6 +294,148 @@ def test_impossible_runs_are_refused():
         fit(model, batches, 5, AdamW(model), patience=2)
     with pytest.raises(ValueError, match="no batch"):
         evaluate(model, [])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 2.5}, "steps must be a whole number of at least 1, not 2.5"),
+        ({"steps": math.nan}, "steps must be"),
+        ({"steps": True}, "steps must be"),
+        ({"steps": "20"}, "steps must be"),
+        ({"val_every": 2.5}, "val_every must be"),
+        ({"checkpoint_every": 0.5}, "checkpoint_every must be"),
+        ({"patience": 0}, "patience must be a whole number of at least 1, not 0"),
+        ({"patience": 1.5}, "patience must be"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, or None, not -1"),
+        ({"seed": np.random.default_rng(0)}, "seed must be"),
+        ({"resume": True}, "resume needs checkpoint"),
+        ({"schedule": lambda step, steps: math.nan}, r"schedule\(0, 3\) must give a number of at least 0, not nan"),
+        ({"schedule": lambda step, steps: -1.0}, "must give a number"),
+        ({"schedule": lambda step, steps: None}, "must give a number"),
+        ({"clip": 0}, "max_norm must be above 0"),
+        ({"clip": -1.0}, "max_norm must be above 0"),
+        ({"clip": math.nan}, "max_norm must be above 0"),
+        ({"batches": lambda rng: batches(rng)[0]}, r"a batch is \(ids, targets\)"),
+        ({"batches": lambda rng: None}, r"a batch is \(ids, targets\) or .* not a NoneType"),
+        ({"batches": lambda rng: iter([batches(rng)])}, r"a batch is \(ids, targets\)"),
+    ],
+    ids=str,
+)
+def test_a_run_that_cannot_be_is_refused_before_anything_is_trained(settings, message):
+    model = lora()
+    before = weights(model)
+    with pytest.raises(ValueError, match=message):
+        fit(
+            model,
+            **({"batches": batches, "steps": 3, "optimizer": AdamW(model), "val": VAL} | settings),
+            progress=False,
+        )
+    assert same(before, weights(model))
+
+
+def test_validation_takes_a_generator_and_says_what_a_function_is():
+    model = lora()
+    history = fit(model, batches, 4, AdamW(model), val=iter(VAL), val_every=1, progress=False)
+    assert len(history.val_loss) == 5
+    with pytest.raises(TypeError, match="takes the batches themselves"):
+        fit(model, batches, 4, AdamW(model), val=batches, progress=False)
+    with pytest.raises(TypeError, match="takes the batches themselves"):
+        evaluate(model, batches)
+
+
+def freeze(model):
+    model.requires_grad_(False)
+
+
+def add_another(model):
+    get_peft_model(model, Adapter(m=2))
+
+
+@pytest.mark.parametrize("act", [merge, unwrap, freeze, add_another])
+def test_an_optimizer_of_what_is_no_longer_trained_is_refused(act):
+    """It would run to the end, and train nothing."""
+    model = lora()
+    optimizer = AdamW(model)
+    act(model)
+    before = snapshot(model)
+    with pytest.raises(ValueError, match="frozen, or no longer in the model"):
+        fit(model, batches, 3, optimizer, progress=False)
+    assert snapshot(model) == before
+
+
+def test_an_optimizer_of_another_model_or_a_disabled_one_is_refused():
+    model = lora()
+    with pytest.raises(ValueError, match="frozen, or no longer in the model"):
+        fit(model, batches, 3, AdamW(lora()), progress=False)
+    with disabled(model), pytest.raises(ValueError, match="disabled"):
+        fit(model, batches, 3, AdamW([Parameter(np.ones(1))]), progress=False)
+
+
+def test_a_place_for_the_checkpoint_is_looked_for_before_training(tmp_path, monkeypatch):
+    model = lora()
+    before = weights(model)
+    for path, message in ((tmp_path, "is a folder"), ("", "is a folder"), (tmp_path / "no" / "c", "there is no fol")):
+        with pytest.raises(FileError, match=message):
+            fit(model, batches, 3, AdamW(model), checkpoint=path, progress=False)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(FileError, match="may not be written to"):
+        fit(model, batches, 3, AdamW(model), checkpoint=tmp_path / "c", progress=False)
+    assert same(before, weights(model))
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_the_last_step_spoilt_are_not_saved_over_good_ones(tmp_path):
+    model = lora()
+    fit(model, batches, 3, SGD(model, lr=0.1), progress=False, checkpoint=tmp_path / "c", checkpoint_every=2)
+    good = (tmp_path / "c").read_bytes()
+    with pytest.raises(Diverged, match="norm of the weights is nan after step 2 of 3"):
+        fit(model, batches, 3, SGD(model, lr=1.7e308), schedule=lambda step, steps: 10.0 * step, clip=None, progress=False,
+            checkpoint=tmp_path / "c", checkpoint_every=2)  # fmt: skip
+    assert (tmp_path / "c").read_bytes() == good
+    model = lora()
+    with pytest.raises(Diverged, match="norm of the weights is nan after step 1 of 1"):
+        fit(model, batches, 1, SGD(model, lr=1.7e308), schedule=lambda step, steps: 10.0, clip=None, progress=False)
+
+
+@pytest.mark.parametrize("name", ["base", "targets", "alpha", "seed", "dtype"])
+def test_a_checkpoint_whose_arrays_would_fit_another_run_is_refused(name, tmp_path):
+    """The same shapes, but not the same model: nothing would look wrong."""
+    model = lora(train="B")
+    fit(model, batches, 2, SGD(model), progress=False, checkpoint=tmp_path / "c")
+    base = off_start(tiny_model()) if name == "base" else tiny_model()
+    if name == "dtype":
+        base = tiny_model(type(CONFIG)(**(vars(CONFIG) | {"dtype": "float32"})))
+    settings = {"targets": {"targets": "*.[qk]_proj"}, "alpha": {"alpha": 4}}.get(name, {})
+    other = get_peft_model(base, LoRA(**({"r": 2, "train": "B"} | settings)), seed=int(name == "seed"))
+    before = weights(other)
+    with pytest.raises(FileError, match=r"(parameters|methods) differ"):
+        fit(other, batches, 2, SGD(other), progress=False, checkpoint=tmp_path / "c", resume=True)
+    assert same(before, weights(other))
+
+
+def test_a_run_that_stops_early_writes_its_end(tmp_path):
+    settings = {"schedule": constant, "clip": None, "val": VAL, "val_every": 1, "patience": 3, "progress": False,
+                "checkpoint": tmp_path / "c"}  # fmt: skip
+    model, again = lora(), lora()
+    history = fit(model, batches, 200, SGD(model, lr=30.0), **settings)
+    assert history.stopped_early
+    resumed = fit(again, stopping_at(0), 200, SGD(again, lr=30.0), resume=True, **settings)  # no step is left to do
+    assert resumed.loss == history.loss
+    assert same(weights(model), weights(again))
+
+
+@pytest.mark.parametrize("wrong", [lambda ids, targets: (ids, targets[:, :2]), lambda ids, targets: (ids, targets[:1]),
+                                   lambda ids, targets: (ids, targets, np.ones(6))])  # fmt: skip
+def test_a_batch_that_does_not_fit_together_is_told_in_words(wrong):
+    with pytest.raises(ValueError, match=r"need targets of shape|mask needs the targets' shape"):
+        evaluate(lora(), [wrong(*VAL[0])])
+
+
+def test_batches_may_be_lists():
+    model = lora()
+    lists = [tuple(array.tolist() for array in VAL[0])]
+    assert evaluate(model, lists) == evaluate(model, VAL)
 
 
 def test_evaluate_counts_what_the_mask_counts(batch):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import FileError, check_target
+from ..files import FileError, check_place
 
 DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
@@ -193,7 +193,7 @@ def write_folder(folder, config_name, config, tensors_name, arrays):
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file; a folder is written here")
     folder.mkdir(parents=True, exist_ok=True)
-    check_target(folder / config_name)
+    check_place(folder / config_name)
     parts = [folder / f".{name}.{os.getpid()}.part" for name in (config_name, tensors_name)]
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     try:

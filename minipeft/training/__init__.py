@@ -14,7 +14,8 @@ from .data import (
     text_batches,
     text_windows,
 )
-from .loop import Diverged, Evaluation, History, evaluate, fit
+from .evaluation import Evaluation, evaluate
+from .loop import Diverged, History, fit
 from .optimizers import SGD, AdamW, clip_grad_norm, constant, warmup_cosine
 
 __all__ = [

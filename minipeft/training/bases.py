@@ -22,7 +22,8 @@ from .data import (
     text_batches,
     text_windows,
 )
-from .loop import evaluate, fit
+from .evaluation import evaluate
+from .loop import fit
 from .optimizers import AdamW
 
 DATA = resources.files("minipeft").joinpath("data")

@@ -3,35 +3,21 @@
 import itertools
 import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from ..files import FileError, read_npz, write_npz
+from ..checks import is_real, is_seed, is_whole
+from ..files import FileError, check_place, read_npz, write_npz
+from ..methods.method import methods_of
 from ..model.layers import Dropout
 from ..model.loss import cross_entropy
-from ..model.module import evaluating
+from .evaluation import evaluate, parts, several
 from .optimizers import clip_grad_norm, warmup_cosine
 
 
 class Diverged(ArithmeticError):
     """The loss or a gradient is no longer a finite number.  .history holds the run so far."""
-
-
-class Evaluation(NamedTuple):
-    """loss: nats for each counted target.  accuracy: share of targets that are the likeliest token.  exact: share of
-    sequences in which all are.  tokens: how many targets counted."""
-
-    loss: float
-    accuracy: float
-    exact: float
-    tokens: int
-
-    @property
-    def bits(self):
-        return self.loss / np.log(2)
 
 
 @dataclass
@@ -47,24 +33,6 @@ class History:
     stopped_early: bool = False
 
 
-def evaluate(model, batches):
-    """Mean loss and accuracy over batches of (ids, targets) or (ids, targets, mask), dropout off; nothing is trained."""
-    loss = right = exact = sequences = tokens = 0
-    with evaluating(model):
-        for ids, targets, *mask in batches:
-            logits, _ = model(ids)
-            counted = np.ones(targets.shape, bool) if not mask or mask[0] is None else np.asarray(mask[0]) != 0
-            hits = (logits.argmax(-1) == targets) | ~counted
-            loss += cross_entropy(logits, targets, *mask)[0] * counted.sum()
-            right += (hits & counted).sum()
-            exact += hits.all(-1).sum()
-            sequences += len(ids)
-            tokens += counted.sum()
-    if not tokens:
-        raise ValueError("there is no batch to evaluate on")
-    return Evaluation(float(loss / tokens), float(right / tokens), float(exact / sequences), int(tokens))
-
-
 def fit(
     model, batches, steps, optimizer, *, schedule=warmup_cosine, clip=1.0, val=None, val_every=50, patience=None,
     checkpoint=None, checkpoint_every=100, resume=False, seed=0, progress=True, label="training",
@@ -78,17 +46,24 @@ def fit(
     checkpoint: a file, written every checkpoint_every steps and at the end; with resume=True a run goes on from it,
     bit for bit as if it had not stopped.  seed: of the generator that `batches` is called with.
 
-    Raises: Diverged with the step and the likely causes; ValueError for settings out of range, or a checkpoint of
-    another run
+    Raises: Diverged with the step and the likely causes; ValueError for settings out of range, an optimizer of other
+    parameters, or a checkpoint of another run
     """
-    if steps < 1 or val_every < 1 or checkpoint_every < 1:
-        raise ValueError(
-            f"steps, val_every and checkpoint_every must be at least 1: {steps}, {val_every}, {checkpoint_every}"
-        )
+    counts = {"steps": steps, "val_every": val_every, "checkpoint_every": checkpoint_every}
+    counts |= {} if patience is None else {"patience": patience}
+    for name, count in counts.items():
+        if not is_whole(count, 1):
+            raise ValueError(f"{name} must be a whole number of at least 1, not {count!r}")
+    if not is_seed(seed):
+        raise ValueError(f"seed must be a whole number of at least 0, or None, not {seed!r}")
     if patience is not None and val is None:
         raise ValueError("patience needs val: early stopping goes by the validation loss")
+    if resume and checkpoint is None:
+        raise ValueError("resume needs checkpoint: the file to go on from")
+    val = None if val is None else several(val)
+    checkpoint = None if checkpoint is None else check_place(checkpoint)
     run = Run(model, optimizer, steps, np.random.default_rng(seed), seed)
-    if resume and checkpoint is not None and Path(checkpoint).exists():
+    if resume and checkpoint.exists():
         run.load(checkpoint)
     stream = take_batches(batches, run.rng, run.step)
     model.train()
@@ -99,8 +74,11 @@ def fit(
             run.one_step(next_batch(stream, run.step, steps), schedule, clip)
             if val is not None and (run.step % val_every == 0 or run.step == steps):
                 run.validate(val, patience)
-            if checkpoint is not None and (run.step % checkpoint_every == 0 or run.step == steps):
-                run.save(checkpoint)
+            ends = run.step == steps or run.history.stopped_early
+            if ends or run.step % checkpoint_every == 0:
+                run.check_weights()
+                if checkpoint is not None:
+                    run.save(checkpoint)
             bar.update()
             bar.set_postfix(loss=f"{run.history.loss[-1]:.3f}", refresh=False)
     if patience is not None:
@@ -117,10 +95,9 @@ def take_batches(batches, rng, start):
 
 
 def next_batch(stream, step, steps):
-    batch = next(stream, None)
-    if batch is None:
-        raise ValueError(f"the batches ended after {step} of {steps} steps")
-    return batch
+    for batch in stream:
+        return parts(batch)
+    raise ValueError(f"the batches ended after {step} of {steps} steps")
 
 
 class Run:
@@ -129,21 +106,29 @@ class Run:
     def __init__(self, model, optimizer, steps, rng, seed):
         self.model, self.optimizer, self.rng, self.steps, self.seed = model, optimizer, rng, steps, seed
         self.step, self.history = 0, History()
+        trained = {id(p) for _, p in model.named_parameters() if p.requires_grad}
+        if any(id(p) not in trained for p in optimizer.parameters()):
+            raise ValueError(
+                "the optimizer has parameters that are frozen, or no longer in the model: make it after get_peft_model "
+                "or load_adapter, and not for what was merged, unwrapped or disabled"
+            )
         self.best, self.best_weights, self.since_best = np.inf, [], 0
 
     def one_step(self, batch, schedule, clip):
         began = time.perf_counter()
-        ids, targets, *mask = batch
+        ids, targets, mask = batch
         optimizer, factor = self.optimizer, schedule(self.step, self.steps)
+        if not is_real(factor) or factor < 0:
+            raise ValueError(f"schedule({self.step}, {self.steps}) must give a number of at least 0, not {factor!r}")
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a run that diverges is reported below
             optimizer.zero_grad()
             logits, model_backward = self.model(ids)
-            loss, loss_backward = cross_entropy(logits, targets, *mask)
+            loss, loss_backward = cross_entropy(logits, targets, mask)
             del logits
-            self.check(loss, "loss")
+            self.check(loss, "loss", f"in step {self.step + 1}")
             model_backward(loss_backward())
             norm = clip_grad_norm(optimizer.parameters(), clip)
-            self.check(norm, "norm of the gradient")
+            self.check(norm, "norm of the gradient", f"in step {self.step + 1}")
             optimizer.step(factor)
         self.step += 1
         self.history.loss.append(loss)
@@ -151,21 +136,26 @@ class Run:
         self.history.lr_factor.append(factor)
         self.history.seconds.append(time.perf_counter() - began)
 
-    def check(self, value, what):
+    def check(self, value, what, when):
         if not np.isfinite(value):
             rates = sorted({group["lr"] for group in self.optimizer.groups})
             error = Diverged(
-                f"the {what} is {value} in step {self.step + 1} of {self.steps}. Likely causes: a learning rate that is "
+                f"the {what} is {value} {when} of {self.steps}. Likely causes: a learning rate that is "
                 f"too high (here {rates}; try a third), no warm-up, no clipping, a scale alpha / r that is too large, "
                 f"or numbers that are not finite in the data or the base. The last checkpoint, if any, is untouched."
             )
             error.history = self.history
             raise error
 
+    def check_weights(self):
+        """The last step may have spoilt them: such weights are not saved over good ones, nor handed back in silence."""
+        if not all(np.isfinite(p.data).all() for p in self.optimizer.parameters()):
+            self.check(np.nan, "norm of the weights", f"after step {self.step}")
+
     def validate(self, val, patience):
         with np.errstate(over="ignore", invalid="ignore"):
             loss = evaluate(self.model, val).loss
-        self.check(loss, "validation loss")
+        self.check(loss, "validation loss", f"after step {self.step}")
         self.history.val_step.append(self.step)
         self.history.val_loss.append(loss)
         if patience is None:
@@ -200,9 +190,13 @@ class Run:
     def settings(self):
         """What two runs must share for one to go on with the other's checkpoint."""
         groups = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.groups]
-        shapes = [list(p.data.shape) for p in self.optimizer.parameters()]
-        kind = type(self.optimizer).__name__
-        return {"steps": self.steps, "seed": self.seed, "optimizer": kind, "groups": groups, "shapes": shapes}
+        paths = {id(p): path for path, p in self.model.named_parameters()}
+        arrays = [f"{paths[id(p)]} {p.data.shape} {p.data.dtype}" for p in self.optimizer.parameters()]
+        methods = [f"{type(m).__name__} {vars(m)} {seed} {base}" for m, seed, base in methods_of(self.model)]
+        return {
+            "steps": self.steps, "seed": self.seed, "optimizer": type(self.optimizer).__name__, "groups": groups,
+            "parameters": arrays, "methods": methods,
+        }  # fmt: skip
 
     def save(self, path):
         header = {

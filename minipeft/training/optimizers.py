@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from ..checks import is_real
 from ..model.module import Module, Parameter
 
 BLOCK = 1 << 16  # numbers that are updated at a time: their gradient and moments then stay in the processor's cache
@@ -22,29 +23,29 @@ class Optimizer:
     parameters: a model; or Parameters; or (path, Parameter) pairs, as named_parameters() gives them; or groups such as
     {"params": [...], "lr": 1e-3}, whose settings go before those of the optimizer.  Frozen parameters are left out.
 
-    Raises: ValueError if nothing is trained, a setting is unknown or out of range, or a parameter stands twice
+    Raises: ValueError if nothing is trained, a setting is unknown or out of range, or a parameter stands twice;
+    TypeError for what holds no Parameters
     """
 
     slots = 0  # arrays of state for each parameter
     ranges = {"lr": (0, math.inf), "weight_decay": (0, math.inf)}
 
     def __init__(self, parameters, **settings):
-        parameters = list(parameters.named_parameters() if isinstance(parameters, Module) else parameters)
-        groups = parameters if parameters and isinstance(parameters[0], dict) else [{"params": parameters}]
+        several = isinstance(parameters, (list, tuple)) and parameters and isinstance(parameters[0], dict)
+        groups = parameters if several else [{"params": parameters}]
         self.groups, seen = [], set()
         for group in groups:
             unknown = group.keys() - settings.keys() - {"params"}
             if unknown:
                 raise ValueError(f"{type(self).__name__} has no setting {sorted(unknown)}; it has {sorted(settings)}")
-            named = group["params"].named_parameters() if isinstance(group["params"], Module) else group["params"]
-            params = [p for p in (p if isinstance(p, Parameter) else p[1] for p in named) if p.requires_grad]
+            params = [p for p in parameters_in(group.get("params")) if p.requires_grad]
             if seen & {id(p) for p in params} or len({id(p) for p in params}) < len(params):
                 raise ValueError("a parameter stands in two groups, or twice in one: it would be updated twice a step")
             seen |= {id(p) for p in params}
             group = settings | group | {"params": params}
             for name, (low, high) in self.ranges.items():
-                if name in group and not low <= group[name] < high:
-                    raise ValueError(f"{name} must lie in [{low}, {high}), not {group[name]}")
+                if name in group and not (is_real(group[name]) and low <= group[name] < high):
+                    raise ValueError(f"{name} must lie in [{low}, {high}), not {group[name]!r}")
             self.groups.append(group)
         if not seen:
             raise ValueError("nothing to train: every parameter is frozen (get_peft_model adds trained ones)")
@@ -69,6 +70,15 @@ class Optimizer:
     def nbytes(self):
         """Bytes of state that the optimizer keeps."""
         return sum(array.nbytes for arrays in self.state for array in arrays)
+
+
+def parameters_in(params):
+    """The Parameters of a model, or of an iterable of Parameters or (path, Parameter) pairs."""
+    named = params.named_parameters() if isinstance(params, Module) else params
+    found = [p[1] if isinstance(p, tuple) else p for p in named] if np.iterable(named) else [named]
+    if wrong := [p for p in found if not isinstance(p, Parameter)]:
+        raise TypeError(f"an optimizer takes a model, Parameters or (path, Parameter) pairs, not {wrong[0]!r:.50}")
+    return found
 
 
 class SGD(Optimizer):
@@ -109,7 +119,8 @@ class AdamW(Optimizer):
     ranges = Optimizer.ranges | {"beta1": (0, 1), "beta2": (0, 1), "eps": (0, math.inf)}
 
     def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
-        super().__init__(parameters, lr=lr, beta1=betas[0], beta2=betas[1], eps=eps, weight_decay=weight_decay)
+        beta1, beta2 = betas
+        super().__init__(parameters, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
 
     def update(self, p, state, lr, group):
         b1, b2, eps = group["beta1"], group["beta2"], group["eps"]
@@ -132,7 +143,11 @@ def clip_grad_norm(parameters, max_norm):
     """Scale all gradients so that their common norm is at most max_norm; return the norm before (Pascanu et al., 2013).
 
     max_norm None only measures.
+
+    Raises: ValueError for a max_norm that is not above 0: it would turn the step around, or stop it
     """
+    if max_norm is not None and not max_norm > 0:
+        raise ValueError(f"max_norm must be above 0, or None for no limit, not {max_norm!r}")
     norm = math.sqrt(sum(float(np.vdot(p.grad, p.grad)) for p in parameters))
     if max_norm is not None and norm > max_norm:
         for p in parameters:
