@@ -71,6 +71,24 @@ def test_text_comes_back_from_its_ids():
         encode("café")
 
 
+@pytest.mark.parametrize("ids", [[96], [-1], [0, 99], [1.5], [True], ["a"], None])
+def test_what_is_no_character_has_no_text(ids):
+    with pytest.raises(ValueError, match=r"ids of characters are integers in 0 ... 95"):
+        decode(ids)
+
+
+@pytest.mark.parametrize("cut", [text_batches, text_windows])
+def test_a_text_is_its_ids_and_its_stretches_have_a_length(cut):
+    ids = encode("Warm air holds more water.")
+    for wrong in ("Warm air holds more water.", ids * 1.0, np.stack([ids, ids]), None):
+        with pytest.raises(TypeError, match="a text is given as its token ids"):
+            cut(wrong, 5)
+    for T, n in ((0, 4), (-1, 4), (5.0, 4), (None, 4), (5, 0), (5, -1), (5, 2.0)):
+        with pytest.raises(ValueError, match="must be whole numbers of at least 1"):
+            cut(ids, T, n)
+    assert cut(ids.tolist(), 5)
+
+
 def test_plain_replaces_and_reports():
     assert plain("café – “ok”…\r\n\ttab") == ('cafe - "ok"...\n tab', {})
     text, unknown = plain("π is 3; ππ!")

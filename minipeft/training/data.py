@@ -6,6 +6,8 @@ from importlib import resources
 
 import numpy as np
 
+from ..checks import is_whole
+
 # ---- symbols: [task] x1 ... x8 SEP y1 ... y8
 
 SYMBOLS, LENGTH = 16, 8
@@ -91,8 +93,21 @@ def encode(text):
 
 
 def decode(ids):
-    """Token ids to text."""
-    return "".join(ALPHABET[i] for i in np.asarray(ids).reshape(-1))
+    """Token ids to text.  Raises: ValueError for what is no id of a character"""
+    ids = np.asarray(ids).reshape(-1)
+    if ids.size and (ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= len(ALPHABET)):
+        raise ValueError(f"ids of characters are integers in 0 ... {len(ALPHABET) - 1}, not {ids!r:.60}")
+    return "".join(ALPHABET[i] for i in ids)
+
+
+def text_ids(ids, T, n):
+    """The ids of a text as an array (length,), if stretches of T and batches of n can be cut from it."""
+    ids = np.asarray(ids)
+    if ids.ndim != 1 or (ids.dtype.kind not in "iu" and ids.size):
+        raise TypeError("a text is given as its token ids, (length,) integers, as encode(text) makes them")
+    if not is_whole(T, 1) or not is_whole(n, 1):
+        raise ValueError(f"T, the length of a stretch, and n must be whole numbers of at least 1, not {T!r} and {n!r}")
+    return ids
 
 
 def text_batches(ids, T, n=16):
@@ -100,6 +115,7 @@ def text_batches(ids, T, n=16):
 
     Raises: ValueError that says how long the text must be
     """
+    ids = text_ids(ids, T, n)
     if len(ids) < T + 1:
         raise ValueError(f"the text has {len(ids)} characters; stretches of {T} need at least {T + 1}")
 
@@ -115,6 +131,7 @@ def text_windows(ids, T, n=16):
 
     Each character but the first is predicted once, the last window being shorter.
     """
+    ids = text_ids(ids, T, n)
     if len(ids) < 2:
         raise ValueError(f"a text of {len(ids)} characters has nothing to predict; it needs at least 2")
     whole = (len(ids) - 1) // T
