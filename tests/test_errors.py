@@ -18,8 +18,10 @@ from minipeft import (
     PromptTuning,
     Stack,
     cross_entropy,
+    disabled,
     get_peft_model,
     load_adapter,
+    merge,
     save_adapter,
     unwrap,
 )
@@ -130,6 +132,35 @@ def test_a_second_lora_on_the_same_layer(model):
 @pytest.mark.parametrize("method", ["lora", LoRA, None, {"r": 8}])
 def test_what_is_no_method(model, method):
     refused(model, method, r"a Method|a method|LoRA\(", kind=(TypeError, ValueError))
+
+
+@pytest.mark.parametrize("methods", [(), [], None, LoRA(), (LoRA,), ("lora",), (LoRA(), None), {"a": LoRA()}])
+def test_a_stack_of_no_methods(methods):
+    """An empty one froze the model, and its file could not be loaded."""
+    with pytest.raises(TypeError, match="a Stack holds methods, such as"):
+        Stack(methods)
+
+
+@pytest.mark.parametrize("model", [None, "english", LoRA()])
+def test_what_is_no_model(model):
+    with pytest.raises(TypeError, match="a model and a method are needed"):
+        get_peft_model(model, LoRA())
+
+
+@pytest.mark.parametrize("seed", [-1, 2.5, "0", True, nan, [1, 2], np.random.default_rng(0)])
+def test_a_seed_that_no_file_can_hold(model, seed):
+    before = snapshot(model)
+    with pytest.raises(ValueError, match="seed must be a whole number of at least 0, or None"):
+        get_peft_model(model, LoRA(r=2), seed)
+    assert snapshot(model) == before
+
+
+def test_merging_what_is_disabled():
+    model = tiny_peft("lora")
+    before = snapshot(model)
+    with disabled(model), pytest.raises(ValueError, match="disabled"):
+        merge(model)
+    assert snapshot(model) == before
 
 
 def test_parameters_that_match_nothing(model):
@@ -262,10 +293,24 @@ def test_masks_of_another_shape(shape):
 
 @pytest.mark.parametrize("mask", [np.zeros((2, 3)), np.zeros((2, 3), bool), -np.ones((2, 3)),
                                   np.array([[1, 0, -1], [1, 1, 1]]), np.full((2, 3), nan),
-                                  np.full((2, 3), inf)], ids=str)  # fmt: skip
+                                  np.full((2, 3), inf), np.full((2, 3), 0.5), np.full((2, 3), 2),
+                                  np.ones((2, 3), complex), np.full((2, 3), "1"), np.full((2, 3), None)],
+                         ids=str)  # fmt: skip
 def test_masks_without_a_one_or_with_other_things(mask):
     with pytest.raises(ValueError, match="the mask must be of zeros and ones, with at least one 1"):
         cross_entropy(LOGITS, TARGETS, mask)
+
+
+def test_a_mask_of_short_floats_counts_no_less():
+    """Their sum, above 65,504, was infinite, and every weight 0."""
+    logits, targets = np.zeros((1, 70_000, 2)), np.zeros((1, 70_000), int)
+    assert np.isclose(cross_entropy(logits, targets, np.ones((1, 70_000), "float16"))[0], np.log(2))
+
+
+@pytest.mark.parametrize("logits", [(LOGITS, None), LOGITS.tolist(), None, LOGITS.astype(int)])
+def test_logits_that_are_none(logits):
+    with pytest.raises(TypeError, match=r"logits must be an array of floats, as in logits, backward = model\(ids\)"):
+        cross_entropy(logits, TARGETS)
 
 
 def test_a_loss_over_nothing():
@@ -469,6 +514,21 @@ def test_a_model_that_already_carries_a_method(saved):
 def test_nothing_to_save(model, tmp_path):
     with pytest.raises(ValueError, match="carries no PEFT method: there is nothing to save"):
         save_adapter(model, tmp_path / "a.npz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_training_spoilt_is_not_saved(saved):
+    old, model = saved.read_bytes(), tiny_peft("lora")
+    model.h[1].attn.v_proj.B.data[0, 0] = nan
+    with pytest.raises(ValueError, match=f"{PATH} holds numbers that are not finite"):
+        save_adapter(model, saved)
+    assert saved.read_bytes() == old
+
+
+@pytest.mark.parametrize(("name", "message"), [("", "is a folder"), ("no/a.npz", "there is no folder")])
+def test_no_place_for_a_file(tmp_path, name, message):
+    with pytest.raises(FileError, match=message):
+        save_adapter(tiny_peft("lora"), tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 

@@ -211,6 +211,7 @@ def test_a_merged_model_says_the_same():
         ({"top_k": 0}, "top_k must lie in 1 ... 13, not 0"),
         ({"top_k": 14}, "top_k must lie in 1 ... 13, not 14"),
         ({"temperature": 1.0}, "hand in rng"),
+        ({"temperature": 1.0, "rng": 0}, "hand in rng"),
         ({"top_k": 2.5}, "top_k must lie in 1 ... 13, not 2.5"),
         ({"n": -1}, "n = -1"),
         ({"n": 2.5}, "n = 2.5"),
@@ -220,6 +221,19 @@ def test_a_merged_model_says_the_same():
 def test_settings_that_make_no_sense(model, settings, message):
     with pytest.raises(ValueError, match=message):
         generate(model, START, **({"n": 3} | settings))
+
+
+@pytest.mark.parametrize("temperature", [0, 1.0])
+def test_spoilt_weights_write_nothing(model, temperature):
+    """They wrote token 0 for ever."""
+    model.wte.weight.data[3] = np.nan
+    with pytest.raises(ValueError, match="the logits are not finite numbers"):
+        generate(model, START, 3, temperature, rng=np.random.default_rng(0))
+
+
+def test_an_empty_prompt(model):
+    with pytest.raises(ValueError, match=r"ids \(N, T\) with 1 ≤ T ≤ 16"):
+        generate(model, [[]], 3)
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 0), (1, 1, 1), (1, CONFIG.n_positions + 1)])

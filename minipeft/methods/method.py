@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..checks import is_seed
 from ..memory import give_back_freed_memory
-from ..model.module import Wrapper
+from ..model.module import Module, Wrapper
 
 
 class Method:
@@ -28,9 +29,19 @@ class Method:
 
 @dataclass
 class Stack(Method):
-    """Several methods in one model, the first innermost: prefix and parallel adapter, say (MAM; He et al., 2022)."""
+    """Several methods in one model, the first innermost: prefix and parallel adapter, say (MAM; He et al., 2022).
+
+    Raises: TypeError for anything but a tuple or list of methods, at least one
+    """
 
     methods: tuple
+
+    def __post_init__(self):
+        several = isinstance(self.methods, (tuple, list)) and len(self.methods) > 0
+        if not several or not all(isinstance(method, Method) for method in self.methods):
+            raise TypeError(
+                f"a Stack holds methods, such as Stack((LoRA(r=8), PrefixTuning(m=4))), not {self.methods!r}"
+            )
 
     @property
     def identity_at_init(self):
@@ -54,10 +65,12 @@ def get_peft_model(model, method, seed=0):
     The model is changed in place and returned.  A second call freezes what the first put in, and adds to it; to train
     several methods together, put them in one Stack.
 
-    Raises: ValueError where the method does not fit; the model is then as it was.
+    Raises: ValueError where the method does not fit; TypeError for no model or no method.  The model is then as it was.
     """
-    if not isinstance(method, Method):
-        raise TypeError(f"a method is needed, such as LoRA(r=8), not {method!r}")
+    if not isinstance(model, Module) or not isinstance(method, Method):
+        raise TypeError(f"a model and a method are needed, such as LoRA(r=8), not {model!r:.50} and {method!r}")
+    if not is_seed(seed):
+        raise ValueError(f"seed must be a whole number of at least 0, or None, not {seed!r}")
     record = (*methods_of(model), (method, seed, fingerprint(model)))
     with undone_on_error(model):
         model.requires_grad_(False)
@@ -132,6 +145,7 @@ def merge(model):
 
     Raises: ValueError that says why, if a wrapper cannot be folded; the model is then as it was.
     """
+    methods_of(model)  # while disabled there is nothing to fold, and nothing would be said
     inside = {id(node.base) for _, node in model.walk() if isinstance(node, Wrapper)}
     wrappers = [(path, node) for path, node in model.walk() if isinstance(node, Wrapper) and id(node) not in inside]
     folded = [(path, node, node.fold()) for path, node in wrappers]

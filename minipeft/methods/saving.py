@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from ..checks import is_whole
+from ..checks import is_seed
 from ..files import FileError, read_npz, write_npz
 from ..model.module import Wrapper
 from .method import Stack, fingerprint, get_peft_model, inside_wrappers, is_merged, methods_of, undone_on_error
@@ -50,7 +50,7 @@ def save_adapter(model, path):
     The file is written whole or not at all, and holds no pickle.  For LoRA on q and v of GPT-2 it is 0.2% of the model.
 
     Raises: ValueError if the model carries no method, or one that is merged into the weights or disabled; if the base
-    was changed by anything but a method that is saved with it
+    was changed by anything but a method that is saved with it; if what was trained is no longer finite
     """
     methods = methods_of(model)
     if not methods:
@@ -62,6 +62,9 @@ def save_adapter(model, path):
         raise ValueError(f"no method trains {', '.join(trained)}, and loading would not restore them: freeze them")
     if not trained and fingerprint(model) != base:
         raise ValueError("the base was changed after the first method was put in, and no adapter holds that change")
+    arrays = own_arrays(model) | trained
+    if spoilt := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
+        raise ValueError(f"{spoilt[0]} holds numbers that are not finite, and no file with them could be loaded")
     header = {
         "kind": "adapter",
         "version": 1,
@@ -69,7 +72,7 @@ def save_adapter(model, path):
         "base": base,
         "config": vars(model.config),
     }
-    write_npz(path, header, own_arrays(model) | trained)
+    write_npz(path, header, arrays)
 
 
 def load_adapter(model, path):
@@ -103,7 +106,7 @@ def read_adapter(path):
     if not isinstance(saved, list) or not saved or not isinstance(config, dict) or not isinstance(base, str):
         raise FileError(f"{path} is damaged: it does not say which method it holds, or for which base")
     methods = [(from_json(one), one.get("seed")) for one in saved]
-    if odd := [seed for _, seed in methods if seed is not None and not is_whole(seed, 0)]:
+    if odd := [seed for _, seed in methods if not is_seed(seed)]:
         raise FileError(f"{path} is damaged: {odd[0]!r} is not a seed")
     return config, base, methods, arrays
 

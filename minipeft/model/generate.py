@@ -90,6 +90,8 @@ def caching(model):
 
 def choose(logits, temperature, top_k, rng):
     """The next token of each sequence: logits (N, V) -> ids (N,)."""
+    if not np.isfinite(logits).all():
+        raise ValueError("the logits are not finite numbers: a training run that diverged has spoilt the weights")
     if temperature == 0:
         return logits.argmax(-1)
     z = logits.astype("float64")
@@ -109,18 +111,18 @@ def generate(model, ids, n, temperature=0.0, top_k=None, rng=None, cache=True):
     cache=False computes every step anew: the same tokens, slower.
 
     Shapes:   ids (N, T), result (N, T + n)
-    Raises:   ValueError for a negative temperature, top_k outside 1 ... V, n < 0, ids longer than the window, or a
-              temperature without rng; TypeError for ids that are not integers
+    Raises:   ValueError for a negative temperature, top_k outside 1 ... V, n < 0, ids longer than the window, a
+              temperature without rng, or weights that are no longer finite; TypeError for ids that are not integers
     """
     V, ids = model.config.vocab_size, np.asarray(ids)
     window = model.config.n_positions - virtual_tokens(model)
-    if ids.dtype.kind not in "iu":
+    if ids.dtype.kind not in "iu" and ids.size:
         raise TypeError(f"token ids must be integers, not {ids.dtype}")
     if not is_real(temperature) or temperature < 0:
         raise ValueError(f"temperature must be 0 (greedy) or more, not {temperature}")
     if top_k is not None and not is_whole(top_k, 1, V):
         raise ValueError(f"top_k must lie in 1 ... {V}, not {top_k}")
-    if temperature > 0 and rng is None:
+    if temperature > 0 and not hasattr(rng, "random"):
         raise ValueError("temperature > 0 draws tokens at random: hand in rng=np.random.default_rng(seed)")
     if not is_whole(n, 0) or ids.ndim != 2 or not 1 <= ids.shape[1] <= window:
         raise ValueError(f"generate adds n ≥ 0 tokens to ids (N, T) with 1 ≤ T ≤ {window}; n = {n}, ids {ids.shape}")

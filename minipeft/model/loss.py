@@ -14,8 +14,11 @@ def cross_entropy(logits, targets, mask=None):
     Returns (loss, backward); loss is a Python float, and backward(dloss=1.0) returns dlogits.
 
     Shapes:   logits z (N, T, V); targets (N, T) of integers in 0 ... V − 1; mask (N, T), 1 counts and 0 does not
-    Raises:   ValueError for other shapes, targets out of range, or a mask without a 1; TypeError unless integers
+    Raises:   ValueError for other shapes, targets out of range, a mask of other numbers or without a 1; TypeError for
+              targets that are not integers, or logits that are not floats
     """
+    if not isinstance(logits, np.ndarray) or logits.dtype.kind != "f":
+        raise TypeError(f"logits must be an array of floats, as in logits, backward = model(ids); not {logits!r:.50}")
     targets = np.asarray(targets)
     V = logits.shape[-1]
     if targets.shape != logits.shape[:-1]:
@@ -25,14 +28,15 @@ def cross_entropy(logits, targets, mask=None):
     mask = np.ones(targets.shape, bool) if mask is None else np.asarray(mask)
     if mask.shape != targets.shape:
         raise ValueError(f"the mask needs the targets' shape {targets.shape}, not {mask.shape}")
-    if not np.isfinite(mask).all() or (mask < 0).any() or not mask.any():
+    if mask.dtype.kind not in "biuf" or not ((mask == 0) | (mask == 1)).all() or not mask.any():
         raise ValueError("the mask must be of zeros and ones, with at least one 1: nothing is left to learn from")
-    counted = targets[mask != 0]
+    mask = mask != 0
+    counted = targets[mask]
     if counted.min() < 0 or counted.max() >= V:
         raise ValueError(f"targets must lie in 0 ... {V - 1}; these go from {counted.min()} to {counted.max()}")
 
     weight = (mask / mask.sum()).astype(logits.dtype).reshape(-1, 1)  # (N T, 1)
-    index = (np.arange(targets.size), np.where(mask != 0, targets, 0).reshape(-1))
+    index = (np.arange(targets.size), np.where(mask, targets, 0).reshape(-1))
     z, shape = rows(logits), logits.shape  # of the logits, backward keeps the shape alone
     e = z - z.max(-1, keepdims=True)  # (N T, V)
     z_target = e[index]
