@@ -34,7 +34,7 @@ def main(argv=None):
     except BrokenPipeError:  # whoever read our output, head or less, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, OSError, ArithmeticError, ImportError) as error:
+    except (ValueError, OSError, ArithmeticError, ImportError, MemoryError) as error:
         print(f"minipeft {args.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

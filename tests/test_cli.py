@@ -138,15 +138,27 @@ def test_strange_characters_are_replaced_and_reported(run, tmp_path):
         (("finetune", "fine.txt", "--targets", "*.c_attn"), "'*.c_attn' matches nothing"),
         (("finetune", "fine.txt", "--method", "prompt", "--m", 100), "100 of them virtual, do not fit"),
         (("finetune", "fine.txt", "--length", 200), "do not fit into n_positions = 128"),
-        (("finetune", "fine.txt", "--steps", 0), "at least 1"),
         (("finetune", "fine.txt", "--lr", "1e30", "--method", "full", "--steps", 9), "Likely causes"),
         (("finetune", "fine.txt", "--lr", "-1"), "lr must lie in"),
         (("finetune", "fine.txt", "--resume"), "--checkpoint FILE"),
         (("finetune", "fine.txt", "--out", "nowhere/a.npz"), "there is no folder"),
+        (("finetune", "fine.txt", "--out", "."), "is a folder; a file is to be written"),
+        (("finetune", "fine.txt", "--out", ""), "is a folder; a file is to be written"),
+        (("finetune", "fine.txt", "--out", "./fine.txt"), "must be different files"),
+        (("finetune", "fine.txt", "--checkpoint", "fine.txt"), "must be different files"),
+        (("finetune", "fine.txt", "--checkpoint", "adapter.npz"), "must be different files"),
+        (("finetune", "fine.txt", "--checkpoint", "nowhere/c.npz"), "there is no folder"),
+        (("finetune", "fine.txt", "--method", "adapter", "--m", 10**15), "Unable to allocate"),
+        (("bench", "--one", "lora", "huge"), "--one takes lora, full or torch, and a size"),
+        (("bench", "--one", "lara", "tiny"), "--one takes lora, full or torch, and a size"),
+        (("tour", "--out", "."), "is a folder"),
+        (("tour", "--out", "figure"), "--out figure ends in none of them"),
+        (("tour", "--out", "tour.xyz"), "--out tour.xyz ends in none of them"),
         (("generate", "--adapter", "fine.txt"), "is not a readable minipeft adapter"),
         (("generate", "--prompt", ""), "the prompt is empty"),
         (("generate", "--temperature", "-1"), "temperature must be 0"),
-        (("generate", "--top-k", "0"), "top_k must lie in"),
+        (("generate", "--top-k", "97"), "top_k must lie in"),
+        (("generate", "--adapter", ""), "is not a file"),
         (("inspect", "fine.txt"), "is not a readable minipeft adapter"),
         (("pretrain", "symbols", "--to", "nowhere"), "there is no folder"),
     ],
@@ -163,6 +175,32 @@ def test_wrong_input_ends_in_one_line(run, tmp_path, argv, message):
     assert message in last
     assert "Traceback" not in err
     assert not (tmp_path / "adapter.npz").exists()
+    assert (tmp_path / "fine.txt").read_text() == read_text("climate")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("finetune", "fine.txt", "--steps", "0"), "--steps: must be at least 1, not 0"),
+        (("finetune", "fine.txt", "--steps", "1e3"), "--steps: invalid whole number value: '1e3'"),
+        (("finetune", "fine.txt", "--batch", "0"), "--batch: must be at least 1, not 0"),
+        (("finetune", "fine.txt", "--length", "-5"), "--length: must be at least 1, not -5"),
+        (("finetune", "fine.txt", "--seed", "-1"), "--seed: must be at least 0, not -1"),
+        (("generate", "--seed", "-1"), "--seed: must be at least 0, not -1"),
+        (("generate", "--length", "-1"), "--length: must be at least 0, not -1"),
+        (("generate", "--top-k", "0"), "--top-k: must be at least 1, not 0"),
+        (("pretrain", "symbols", "--steps", "0"), "--steps: must be at least 1, not 0"),
+        (("bench", "--turns", "0"), "--turns: must be at least 1, not 0"),
+        (("bench", "--threads", "0"), "--threads: must be at least 1, not 0"),
+        (("tour", "--steps", "0"), "--steps: must be at least 1, not 0"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_numbers_out_of_range_are_refused_at_once(capsys, argv, message):
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_greedy_text_is_the_same_each_time(run):

@@ -11,6 +11,8 @@ import statistics
 import subprocess
 import sys
 
+from .text import at_least
+
 SIZES = {  # V, T, D, H, L, N
     "tiny": (96, 64, 64, 4, 2, 16),
     "small": (256, 128, 128, 4, 4, 16),
@@ -22,8 +24,8 @@ TORCH = ("torch", "transformers", "peft")
 
 def add_arguments(parser):
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES), help="default: all three")
-    parser.add_argument("--threads", type=int, default=1, help="BLAS threads (default: 1)")
-    parser.add_argument("--turns", type=int, default=3, help="turns that each contestant gets (default: 3)")
+    parser.add_argument("--threads", type=at_least(1), default=1, help="BLAS threads (default: 1)")
+    parser.add_argument("--turns", type=at_least(1), default=3, help="turns that each contestant gets (default: 3)")
     parser.add_argument("--one", nargs=2, metavar=("WHO", "SIZE"), help="time one contestant here and print JSON")
 
 
@@ -76,6 +78,8 @@ def measure(who, size, threads):
     import resource
     import time
 
+    if who not in ("lora", "full", "torch") or size not in SIZES:
+        raise ValueError(f"--one takes lora, full or torch, and a size of {', '.join(SIZES)}; not {who} {size}")
     step = torch_step if who == "torch" else numpy_step
     prepare = step(who, size, threads)
     imported = resident_kilobytes()

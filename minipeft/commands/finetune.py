@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import check_target
+from ..files import check_place
 from ..lab.ledger import count_parameters
 from ..methods import METHODS, disabled, get_peft_model, save_adapter
 from ..training import AdamW, base_names, evaluate, fit, split_lines, text_batches, text_windows
-from .text import BASE, line, open_base, replaced, write
+from .text import BASE, at_least, line, open_base, replaced, write
 
 RATES = {"lora": 1e-2, "adapter": 1e-2, "prefix": 1e-1, "prompt": 3e-2, "full": 1e-3}  # what worked in the tour
 
@@ -34,35 +34,34 @@ def add_arguments(parser):
     add("--m", type=int, help="adapter: width; prefix, prompt: number of virtual tokens")
     add("--reparametrise", action="store_true", default=None,
         help="prefix: write it with a small network while training")  # fmt: skip
-    add("--steps", type=int, default=200, help="default: 200")
-    add("--batch", type=int, help="stretches of text a step (default: 8; with a GPT-2 folder 1)")
+    add("--steps", type=at_least(1), default=200, help="default: 200")
+    add("--batch", type=at_least(1), help="stretches of text a step (default: 8; with a GPT-2 folder 1)")
     add(
         "--length",
-        type=int,
+        type=at_least(1),
         help="characters or tokens in a stretch (default: 16 less than the context window, at most 256)",
     )
     rates = ", ".join(f"{name} {rate:g}" for name, rate in RATES.items())
     add("--lr", type=float, help=f"learning rate (default: {rates}; with a GPT-2 folder a tenth of it)")
-    add("--seed", type=int, default=0)
+    add("--seed", type=at_least(0), default=0, help="of the starting values and the batches (default: 0)")
     add("--out", default="adapter.npz", metavar="FILE", help="where the adapter goes (default: adapter.npz)")
     add("--checkpoint", metavar="FILE", help="write the state of the run here every 100 steps")
     add("--resume", action="store_true", help="go on from --checkpoint")
 
 
 def run(args):
-    out, method = Path(args.out), method_of(args)
-    for path in filter(None, (out, args.checkpoint)):
-        check_target(path)  # now rather than after the training
-    if args.resume and not args.checkpoint:
+    method = method_of(args)
+    if args.resume and args.checkpoint is None:
         raise ValueError("--resume goes on from a checkpoint: say which with --checkpoint FILE")
+    places = [check_place(name) for name in (args.out, args.checkpoint) if name is not None]
+    if len({path.resolve() for path in (Path(args.file), *places)}) < 1 + len(places):
+        raise ValueError("the text, --out and --checkpoint must be different files: one would be written over another")
     base = open_base(args.base)
     model, shipped = base.model, args.base in base_names()
     window = model.config.n_positions
     T = min(256, max(window - 16, window // 2)) if args.length is None else args.length  # leaves virtual tokens room
     N, rate = (8, RATES[args.method]) if shipped else (1, RATES[args.method] / 10)
     N, rate = N if args.batch is None else args.batch, rate if args.lr is None else args.lr
-    if T < 1 or N < 1:
-        raise ValueError(f"--length and --batch must be at least 1, not {T} and {N}")
     train, held_out = read(args.file, base, T)
     windows = held_out_windows(held_out, T, model.config.vocab_size)
     before = evaluate(model, windows).bits
@@ -74,7 +73,7 @@ def run(args):
         seed=args.seed, checkpoint=args.checkpoint, resume=args.resume, label=args.method,
     )  # fmt: skip
     after = evaluate(model, windows).bits
-    save_adapter(model, out)
+    save_adapter(model, args.out)
     print(f"held-out text: {before:.3f} -> {after:.3f} bits a {base.unit}, best of the run "
           f"{min(history.val_loss) / math.log(2):.3f}")  # fmt: skip
     prompt = beginning(base.decode(held_out[:T]))
@@ -82,9 +81,9 @@ def run(args):
         with disabled(model):
             print(f"before | {line(write(base, prompt, 120))}")
     print(f"after  | {line(write(base, prompt, 120))}")
-    use = ["minipeft", "generate", "--adapter", str(out), "--prompt", prompt]
+    use = ["minipeft", "generate", "--adapter", args.out, "--prompt", prompt]
     use += ["--base", args.base] if args.base != "english" else []
-    print(f"saved to {out}; use it with: {shlex.join(use)}")
+    print(f"saved to {args.out}; use it with: {shlex.join(use)}")
 
 
 def held_out_windows(held_out, T, V):

@@ -1,7 +1,7 @@
 """Write text with a base, or with a base and an adapter."""
 
 from ..methods import load_adapter
-from .text import BASE, open_base, replaced, write
+from .text import BASE, at_least, open_base, replaced, write
 
 
 def add_arguments(parser):
@@ -9,15 +9,17 @@ def add_arguments(parser):
     add("--prompt", default="The ", help='how the text begins (default: "The ")')
     add("--adapter", metavar="FILE", help="an adapter that finetune wrote (default: none, the base alone)")
     add("--base", default="english", help=f"{BASE} (default: english)")
-    add("--length", type=int, default=300, help="characters to write, tokens with a GPT-2 folder (default: 300)")
+    add(
+        "--length", type=at_least(0), default=300, help="characters to write, tokens with a GPT-2 folder (default: 300)"
+    )
     add("--temperature", type=float, default=0.7, help="0 is greedy; higher is wilder (default: 0.7)")
-    add("--top-k", type=int, help="draw only from the k likeliest characters or tokens")
-    add("--seed", type=int, default=0, help="of the draws (default: 0)")
+    add("--top-k", type=at_least(1), help="draw only from the k likeliest characters or tokens")
+    add("--seed", type=at_least(0), default=0, help="of the draws (default: 0)")
 
 
 def run(args):
     base = open_base(args.base)
-    if args.adapter:
+    if args.adapter is not None:
         load_adapter(base.model, args.adapter)
     prompt, unknown = base.plain(args.prompt)
     if unknown:

@@ -21,7 +21,9 @@ def run(args):
     folder = Path(args.folder)
     copied = copy_course(folder)
     lessons = sum(path.suffix == ".ipynb" and path.parent == folder for path in copied)
-    print(f"{lessons} lessons, their exercises and solutions are in {folder}. Begin with 00_start_here.ipynb.")
+    print(
+        f"{lessons} lessons, their exercises and solutions are in {folder.resolve()}. Begin with 00_start_here.ipynb."
+    )
     if not args.no_open:
         open_jupyter(folder)
 

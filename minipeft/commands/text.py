@@ -1,5 +1,6 @@
 """The base of a command, how text becomes its tokens (characters, or those of a tokenizer), and writing with it."""
 
+import argparse
 from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,6 +13,18 @@ from ..model import GPT2, generate
 from ..training import base_names, decode, encode, load_base, plain
 
 BASE = "a shipped base, a GPT-2 folder, or a name on the Hugging Face Hub"
+
+
+def at_least(low):
+    """The type of an argument: a whole number that is not below `low`."""
+
+    def whole(text):
+        if int(text) < low:
+            raise argparse.ArgumentTypeError(f"must be at least {low}, not {text}")
+        return int(text)
+
+    whole.__name__ = "whole number"  # argparse says: invalid whole number value: '1.5'
+    return whole
 
 
 class Base(NamedTuple):

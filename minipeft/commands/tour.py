@@ -1,15 +1,15 @@
 """Five ways to fine-tune one model, side by side: the English base learns to write about the climate."""
 
 import time
-from pathlib import Path
 
 import numpy as np
 
+from ..files import check_place
 from ..lab.ledger import count_parameters, optimizer_bytes, saved_bytes
 from ..methods import Adapter, FullFineTuning, LoRA, PrefixTuning, PromptTuning, disabled, fingerprint, get_peft_model
 from ..training import AdamW, encode, evaluate, fit, load_base, read_text, split_lines, text_batches, text_windows
 from .finetune import RATES
-from .text import line, open_base, write
+from .text import at_least, line, open_base, write
 
 T, N = 112, 8  # characters in a stretch, stretches in a step; T leaves room for 16 virtual tokens
 PLAN = [  # label, method, how its sampled sentence begins
@@ -21,16 +21,21 @@ PLAN = [  # label, method, how its sampled sentence begins
 ]
 
 
+FIGURES = (".png", ".pdf", ".svg")
+
+
 def add_arguments(parser):
-    parser.add_argument("--steps", type=int, default=120, help="training steps of each method (default: 120)")
-    parser.add_argument("--seed", type=int, default=0, help="of the starting values, batches and samples (default: 0)")
+    parser.add_argument("--steps", type=at_least(1), default=120, help="training steps of each method (default: 120)")
+    parser.add_argument(
+        "--seed", type=at_least(0), default=0, help="of the starting values, batches and samples (default: 0)"
+    )
     parser.add_argument("--out", default="tour.png", metavar="FILE", help="where the figure goes (default: tour.png)")
 
 
 def run(args):
     began = time.perf_counter()
-    if not Path(args.out).absolute().parent.is_dir():
-        raise ValueError(f"there is no folder {Path(args.out).absolute().parent} to write the figure to")
+    if check_place(args.out).suffix not in FIGURES:
+        raise ValueError(f"the figure is written as {', '.join(FIGURES)}; --out {args.out} ends in none of them")
     train, held_out = split_lines(read_text("climate"))
     new, old = text_windows(encode(held_out), T), text_windows(encode(read_text("prose")), T)
     base = load_base("english", "float32")
