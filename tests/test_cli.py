@@ -168,12 +168,13 @@ def test_wrong_input_ends_in_one_line(run, tmp_path, argv, message):
     (tmp_path / "short.txt").write_text("Thirty characters, no more ...")
     (tmp_path / "latin.txt").write_bytes("caf\xe9 ".encode("latin-1") * 400)
     (tmp_path / "fine.txt").write_text(read_text("climate"))
-    status, _, err = run(*argv)
+    status, out, err = run(*argv)
     last = err.strip().splitlines()[-1]
     assert status == 1
     assert last.startswith(f"minipeft {argv[0]}: ")
     assert message in last
     assert "Traceback" not in err
+    assert not ("--out" in argv and "trains " in out)  # a place that cannot be written to is found before training
     assert not (tmp_path / "adapter.npz").exists()
     assert (tmp_path / "fine.txt").read_text() == read_text("climate")
 
@@ -196,7 +197,8 @@ def test_wrong_input_ends_in_one_line(run, tmp_path, argv, message):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_numbers_out_of_range_are_refused_at_once(capsys, argv, message):
+def test_numbers_out_of_range_are_refused_at_once(capsys, argv, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
         main(argv)
     assert stop.value.code == 2
