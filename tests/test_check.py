@@ -47,6 +47,11 @@ def test_compare_accepts_what_is_right():
     assert check.compare(20, 20) == (True, "")
 
 
+def test_one_number_is_too_large_or_too_small():
+    assert check.compare(21, 20, "r") == (False, "r is too large")
+    assert check.compare([19.0], [20.0], "r") == (False, "r is too small")
+
+
 def test_a_turned_shape_asks_for_the_transpose():
     assert "transposed?" in check.compare(np.ones((3, 2)), np.ones((2, 3)))[1]
 
@@ -62,7 +67,7 @@ def test_report_turns_errors_into_words(capsys, error):
         raise error("secret 0.123456789")
 
     said = says(capsys, check.report, "lora", [("value", breaks)])
-    assert f"it stops with a {error.__name__}" in said
+    assert f"it stops with {'an' if error is IndexError else 'a'} {error.__name__}" in said
     assert "secret" not in said
 
 
@@ -91,6 +96,11 @@ def test_prediction(capsys):
     assert says(capsys, check.prediction, "p", ..., "a") == "p: not answered yet"
     assert says(capsys, check.prediction, "p", " A ", "a") == "p: ✓ that is what happens"
     assert says(capsys, check.prediction, "p", "b", "a", {"b": "why b?"}) == "p: ✗ not so: why b?"
+    for answer in (8, 8.0, "8", [8], np.array([8]), np.array(8), np.float64(8)):
+        assert says(capsys, check.prediction, "p", answer, 8) == "p: ✓ that is what happens"
+    for answer in ([], {}, ["a", "b"], [[1], [1, 2]], np.eye(2), print, 3j):
+        assert "look again" in says(capsys, check.prediction, "p", answer, 8)
+    assert says(capsys, check.prediction, "p", "4", 8, {4: "why 4?"}) == "p: ✗ not so: why 4?"
 
 
 def test_an_unknown_check_is_named():

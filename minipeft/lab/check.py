@@ -29,12 +29,16 @@ def report(name, checks):
             print(f"{name}: {NOT_WRITTEN}")
             return
         except Exception as error:
-            print(f"{name}: ✗ {what}: it stops with a {type(error).__name__}. {EXCEPTIONS.get(type(error), CALL_IT)}")
+            print(f"{name}: ✗ {what}: it stops with {an(type(error).__name__)}. {EXCEPTIONS.get(type(error), CALL_IT)}")
             return
         if not right:
             print(f"{name}: ✗ {what}: {hint}")
             return
     print(f"{name}: ✓ {'its check passes' if len(checks) == 1 else f'all {len(checks)} checks pass'}")
+
+
+def an(word):
+    return f"{'an' if word[0] in 'AEIO' else 'a'} {word}"
 
 
 CALL_IT = "Call it by itself in a new cell to see where."
@@ -74,6 +78,8 @@ def compare(got, want, what="the result", mistakes=(), tolerance=1e-8):
         return False, f"{what} has the wrong sign"
     if got.ndim == 2 and got.shape[0] == got.shape[1] and same(got, want.T):
         return False, f"{what} is transposed: it fits only because it is square"
+    if want.size == 1:
+        return False, f"{what} is too {'large' if got.item() > want.item() else 'small'}"
     factor = float((got * want).sum() / (want * want).sum()) if want.any() else 0.0
     if factor and same(got, factor * want):
         return False, f"{what} is off by one factor everywhere: is a scale or a mean missing, or there twice?"
@@ -128,11 +134,19 @@ def prediction(name, answer, right, why=None):
     if answer is Ellipsis or answer is None:
         print(f"{name}: not answered yet")
         return
-    answer = answer.strip().lower() if isinstance(answer, str) else answer
-    if answer == right:
+    if plain(answer) == plain(right):
         print(f"{name}: ✓ that is what happens")
     else:
-        print(f"{name}: ✗ not so: {(why or {}).get(answer, 'run the cell below, and look again.')}")
+        asked = {plain(choice): question for choice, question in (why or {}).items()}
+        print(f"{name}: ✗ not so: {asked.get(plain(answer), 'run the cell below, and look again.')}")
+
+
+def plain(answer):
+    """An answer as it is compared: 8, 8.0, "8", [8] and np.array(8) are one, and so are "LoRA" and " lora "."""
+    answer = answer.tolist() if isinstance(answer, np.ndarray) else answer
+    while isinstance(answer, (list, tuple)) and len(answer) == 1:
+        answer = answer[0]
+    return f"{answer:g}" if isinstance(answer, (int, float, np.number)) else str(answer).strip().lower()
 
 
 def __getattr__(name):
