@@ -1,4 +1,4 @@
-"""Optimisers, the loop, the data, and the base models that come with the package."""
+"""Optimizers, the loop, the data, and the base models that come with the package."""
 
 from .bases import base_names, load_base, pretrain
 from .data import (
