@@ -20,6 +20,7 @@ def three(base=1.0, path=1.0, dA=1.0, dB=1.0):
 
 WRONG = {
     "new_rate": {
+        "the rate is the old one": rate(lambda lr, a, k, sgd: lr),
         "that is SGD's rule": rate(lambda lr, a, k, sgd: lr / a**2),
         "takes larger steps": rate(lambda lr, a, k, sgd: lr * a),
         "grows like r s": rate(lambda lr, a, k, sgd: lr * k / a),

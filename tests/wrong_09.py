@@ -41,6 +41,7 @@ WRONG = {
         "not yet the variance": lambda x, A, B, s, p: p * s**2 * x**2 @ (A @ B) ** 2,
         "square first": lambda x, A, B, s, p: p / (1 - p) * s**2 * (x @ A @ B) ** 2,
         "not its factors": lambda x, A, B, s, p: p / (1 - p) * s**2 * x**2 @ A**2 @ B**2,
+        "a constant comes out": lambda x, A, B, s, p: p / (1 - p) * s**2 * x**2 @ (A @ B),
         "the standard deviation": lambda x, A, B, s, p: (p / (1 - p) * s**2 * x**2 @ (A @ B) ** 2) ** 0.5,
         "is there a return": lambda x, A, B, s, p: None if p == 0 else x @ A @ B,
     },

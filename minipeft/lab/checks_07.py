@@ -20,7 +20,10 @@ def last_saving_rank(fn):
         return check.compare(fn(64, 64), 31, "the rank for 64 × 64", mistakes)
 
     def odd():
-        return check.compare(fn(64, 256), 51, "the rank for 64 × 256")
+        mistakes = [
+            (np.array(31), "half of a side is right for squares only: how many numbers does rank r train here?")
+        ]
+        return check.compare(fn(64, 256), 51, "the rank for 64 × 256", mistakes)
 
     def tiny():
         return check.compare(fn(2, 2), 0, "the rank for 2 × 2")
@@ -40,7 +43,8 @@ def best_factors(fn):
 
     def full():
         A, B = fn(D, 5, 1.0)
-        mistakes = [((U * sigma**2) @ V, "the singular values are there twice: share them out")]
+        mistakes = [((U * sigma**2) @ V, "the singular values are there twice: share them out"),
+                    (U @ V, "the singular values are missing: which factor carries them?")]  # fmt: skip
         return check.compare(A @ B, D, "at full rank and s = 1, A B", mistakes)
 
     def value():
@@ -69,7 +73,8 @@ def rank_by_energy(fn):
     """fn(s, share) -> how many directions hold that share of the sum of squares."""
 
     def one():
-        return check.compare(fn(np.array([5.0, 0.0, 0.0]), 0.9), 1, "the rank for a single direction")
+        mistakes = [(np.array(0), "one direction is rank 1: where does the count begin?")]
+        return check.compare(fn(np.array([5.0, 0.0, 0.0]), 0.9), 1, "the rank for a single direction", mistakes)
 
     def tail():
         s = np.array([3.0] + [0.5] * 8)  # 9 of 11 in the first

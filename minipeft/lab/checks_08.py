@@ -18,6 +18,7 @@ def new_rate(fn):
 
     def adam():
         moved = check.compare(rate(0.01, 4, 16, 4, 32, "adam"), 0.005, "Adam, α doubled: the rate", [
+            (0.01, "the rate is the old one, though α doubled: what does s do to a step?"),
             (0.01 / 4, "that is SGD's rule: Adam divides the gradient by its own size"),
             (0.02, "the other way round: a larger α takes larger steps"),
         ])  # fmt: skip

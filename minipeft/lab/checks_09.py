@@ -9,6 +9,7 @@ __all__ = ["dropout", "path_variance", "predict_merged_change", "row_dropped_lor
 
 def predict_merged_change(answer):
     """The size of the merged change, against s A B: "half", "the same" or "double"."""
+    answer = "the same" if answer == "same" else answer
     check.prediction("predict the merge", answer, "the same", {
         "half": "half of the inputs were dropped, but what happened to the others?",
         "double": "the numbers that were kept were doubled, but how many were there? And is a mask drawn in a merge?",
@@ -36,6 +37,7 @@ def path_variance(fn):
             (right / spread * p, "that is not yet the variance of M: E[M²] − E[M]², with M = 1/(1 − p) or 0"),
             (spread * s**2 * (x @ A @ B) ** 2, "square first, then add: the masks of the inputs are independent"),
             (spread * s**2 * x**2 @ A**2 @ B**2, "one mask number reaches all r: square the product A B, not its factors"),
+            (spread * s**2 * x**2 @ (A @ B), "a constant comes out of a variance squared: which ones are there beside x?"),
             (right**0.5, "that is the standard deviation"),
         ])  # fmt: skip
 
