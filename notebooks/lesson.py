@@ -49,6 +49,18 @@ def ranks(n):
     return plt.cm.viridis(np.linspace(0.05, 0.85, n))
 
 
+def starmap(function, cases):
+    """[function(*case) for case in cases], on several cores where joblib is installed: the same numbers, sooner.
+
+    Each case is computed in another process: it hands back its result, and changes nothing here.
+    """
+    try:
+        from joblib import Parallel, cpu_count, delayed
+    except ModuleNotFoundError:  # it only saves time
+        return [function(*case) for case in cases]
+    return Parallel(min(4, cpu_count()))(delayed(function)(*case) for case in cases)
+
+
 def show(fig, alt):
     """Show a figure once, with a sentence for those who cannot see it."""
     from IPython.display import display

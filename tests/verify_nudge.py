@@ -11,6 +11,7 @@ fit(..., label="unstable ..."), and then the lesson must print nothing of its la
 import ast
 import contextlib
 import io
+import itertools
 import json
 import linecache
 import os
@@ -59,6 +60,9 @@ def run_lesson(path, nudge):
     path = path.resolve()
     os.chdir(path.parent)
     sys.path.insert(0, str(path.parent))
+    import lesson
+
+    lesson.starmap = lambda function, cases: list(itertools.starmap(function, cases))  # here, where fit is watched
     with contextlib.redirect_stdout(printed):
         for i, cell in enumerate(cells):
             name = f"<cell {i}>"
