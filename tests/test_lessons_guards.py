@@ -74,6 +74,7 @@ FAULTS = [
     (guards.noisy, "an SVG", outputs(4, shows("image/svg+xml", "<svg/>"))),
     (guards.noisy, "a widget", outputs(4, shows("application/vnd.jupyter.widget-view+json", {}))),
     (guards.wide, "a table wider than the page", outputs(2, output("x " * 60))),
+    (guards.wide, "code wider than the page", source(2, "x = 1" + " + 1" * 30)),
     (guards.exempt, "no reason given", source(2, "# NBVAL_IGNORE_OUTPUT\nprint(1)")),
     (guards.exempt, "too many of them", source(2, "# NBVAL_IGNORE_OUTPUT\n# not compared: the clock\nprint(1)")),
     (guards.exempt, "a marker that does nothing", source(2, "print(1)  # NBVAL_IGNORE_OUTPUT")),
