@@ -58,7 +58,8 @@ def starmap(function, cases):
         from joblib import Parallel, cpu_count, delayed
     except ModuleNotFoundError:  # it only saves time
         return [function(*case) for case in cases]
-    return Parallel(min(4, cpu_count()))(delayed(function)(*case) for case in cases)
+    processes = max(1, min(4, cpu_count() // int(os.environ["OPENBLAS_NUM_THREADS"])))  # a core for each thread
+    return Parallel(processes)(delayed(function)(*case) for case in cases)
 
 
 def show(fig, alt):

@@ -34,6 +34,11 @@ def test_starmap_gives_the_same_numbers_with_and_without_joblib():
     assert here == "True"
 
 
+def test_starmap_leaves_a_core_to_each_thread():
+    _, here = starmap(f"os.environ['OPENBLAS_NUM_THREADS'] = '{joblib.cpu_count()}'")
+    assert here == "True"
+
+
 def test_starmap_uses_other_processes_where_there_are_several_cores():
-    _, here = starmap("")
+    _, here = starmap("os.environ['OPENBLAS_NUM_THREADS'] = '1'")
     assert here == str(joblib.cpu_count() == 1)
