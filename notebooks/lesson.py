@@ -5,10 +5,12 @@ The first cell of every lesson begins with these lines (in solutions, so in exer
 
     try:
         import lesson  # beside this notebook: one thread, one style of figures
-    except ModuleNotFoundError:  # Colab opens this file alone: install minipeft, copy the course here
+    except ModuleNotFoundError:  # opened alone, as in Colab: install minipeft, copy the course beside it
         import os
+        import sys
 
-        os.system("pip install -q minipeft && python -m minipeft lessons . --no-open")
+        os.system("pip install -q minipeft && python -m minipeft lessons course --no-open")
+        sys.path.append("course")
         import lesson
 """
 

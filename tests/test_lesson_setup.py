@@ -1,10 +1,14 @@
 """notebooks/lesson.py: what all lessons share."""
 
+import ast
+import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import joblib
+import pytest
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 SCRIPT = """
@@ -42,3 +46,24 @@ def test_starmap_leaves_a_core_to_each_thread():
 def test_starmap_uses_other_processes_where_there_are_several_cores():
     _, here = starmap("os.environ['OPENBLAS_NUM_THREADS'] = '1'")
     assert here == str(joblib.cpu_count() == 1)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="puts shell scripts in the place of pip and python")
+def test_a_lesson_that_was_downloaded_alone_fetches_the_course(tmp_path):
+    """The first lines of a notebook, in a folder that holds only that notebook; a second run does no harm."""
+    for name, line in {"pip": 'echo "pip $@"', "python": f'exec "{sys.executable}" "$@"'}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    (folder / "05_cut_the_rank.ipynb").write_text("mine")
+    doc = ast.get_docstring(ast.parse((NOTEBOOKS / "lesson.py").read_text("utf-8")))
+    header = textwrap.dedent(doc[doc.index("    try:") :])
+    script = f"exec({header!r}); print(lesson.__file__)"
+    env = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(NOTEBOOKS.parent)}
+    for _ in "12":
+        result = subprocess.run([sys.executable, "-c", script], cwd=folder, env=env, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.startswith("pip install -q minipeft\n")
+        assert Path(result.stdout.splitlines()[-1]) == folder / "course" / "lesson.py"
+    assert (folder / "05_cut_the_rank.ipynb").read_text() == "mine"
