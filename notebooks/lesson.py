@@ -7,11 +7,9 @@ The first cell of every lesson begins with these lines (in solutions, so in exer
         import lesson  # beside this notebook: one thread, one style of figures
     except ModuleNotFoundError:  # opened alone, as in Colab: install minipeft, copy the course beside it
         import os
-        import sys
 
         os.system("pip install -q minipeft && python -m minipeft lessons course --no-open")
-        sys.path.append("course")
-        import lesson
+        from course import lesson
 """
 
 import os

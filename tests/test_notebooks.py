@@ -8,6 +8,7 @@ guard fire.
 import ast
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 import jupytext
@@ -23,8 +24,8 @@ LESSONS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 SOLUTIONS = sorted((NOTEBOOKS / "solutions").glob("[0-9][0-9]_*.ipynb"))
 EXERCISES = sorted((NOTEBOOKS / "exercises").glob("[0-9][0-9]_*.ipynb"))
 
-HEADER = re.search(r"^ +try:\n.*?^ +import lesson\n", (NOTEBOOKS / "lesson.py").read_text("utf-8"), re.M | re.S).group()
-HEADER = re.sub(r"^ {4}", "", HEADER, flags=re.M)
+HEADER = ast.get_docstring(ast.parse((NOTEBOOKS / "lesson.py").read_text("utf-8")))
+HEADER = textwrap.dedent(HEADER[HEADER.index("    try:") :]) + "\n"
 UNSTABLE = re.compile(
     r"0x[0-9a-f]{6,}|np\.(float|int|bool)\d*_?\(|<[\w.]+ (object )?at |/tmp/|/home/|/work/|/root/|site-packages"
     r"|\d\.\d{7,}|(?<!below )(?<!to )(?<!< )(?<!\w)[\d.]+e-(0[7-9]|[7-9]\b|[1-9]\d)|Warning:"
@@ -34,8 +35,8 @@ MYST = re.compile(r"^\s*(:::|```\{|\([\w-]+\)=)|\{[a-z:]+\}`", re.M)
 MARKER = re.compile(r"NBVAL_(IGNORE_OUTPUT|SKIP)|nbval-(ignore-output|skip)", re.I)
 REASON = re.compile(r"# not compared: \w+")
 ALLOWED = {
-    "numpy", "matplotlib", "minipeft", "lesson", "IPython", "inspect", "json", "math", "itertools", "functools", "os",
-    "sys", "textwrap", "string", "copy", "collections", "dataclasses", "contextlib", "tempfile", "pathlib", "io",
+    "numpy", "matplotlib", "minipeft", "lesson", "course", "IPython", "inspect", "json", "math", "itertools", "functools",
+    "os", "sys", "textwrap", "string", "copy", "collections", "dataclasses", "contextlib", "tempfile", "pathlib", "io",
     "zipfile", "re",
 }  # fmt: skip
 
