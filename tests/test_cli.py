@@ -75,6 +75,7 @@ def test_the_tour_refuses_a_folder_that_is_not_there(run):
     [
         ("lora", "--r", 2, "--alpha", 4, "--dropout", 0.1, "--targets", "*.c_fc"),
         ("lora", "--r", 3, "--train", "B", "--rslora"),
+        ("lora", "--r", 2, "--targets", "*_proj,*.c_fc"),
         ("adapter", "--m", 4, "--kind", "parallel"),
         ("prefix", "--m", 2),
         ("prefix", "--m", 2, "--reparametrise"),
@@ -105,10 +106,13 @@ def test_finetune_improves_the_held_out_text(run, text):
 
 
 def test_finetune_goes_on_from_a_checkpoint(run, text):
-    common = ("finetune", text, "--steps", 4, "--length", 40, "--checkpoint", "run.npz")
-    assert run(*common)[0] == 0
-    status, _, _ = run(*common, "--resume", "--out", "b.npz")
+    common = ("finetune", text, "--steps", 4, "--length", 40, "--checkpoint", "run.npz", "--resume")
+    status, out, _ = run(*common)
     assert status == 0
+    assert "there is no checkpoint run.npz yet" in out  # a misspelt name must not pass for a run that went on
+    status, out, _ = run(*common, "--out", "b.npz")
+    assert status == 0
+    assert "no checkpoint" not in out
     one, two = read_npz("adapter.npz", "adapter")[1], read_npz("b.npz", "adapter")[1]
     assert all((one[name] == two[name]).all() for name in one)
 
@@ -118,7 +122,7 @@ def test_strange_characters_are_replaced_and_reported(run, tmp_path):
     path.write_text("The sea is 3π wide — and “deep”.\n" * 60, encoding="utf-8")
     status, out, _ = run("finetune", path, "--steps", 2, "--length", 40)
     assert status == 0
-    assert "Replaced by '?', not in the alphabet: 60 characters of 1 kinds: 'π' (60)" in out
+    assert "Replaced by '?', not in the alphabet (60 in all): 'π' (60)" in out
     status, out, _ = run("generate", "--prompt", "Ω is", "--length", 5)
     assert status == 0
     assert "'Ω' (1)" in out
@@ -136,6 +140,7 @@ def test_strange_characters_are_replaced_and_reported(run, tmp_path):
         (("finetune", "fine.txt", "--alpha", -1), "alpha must be a positive number"),
         (("finetune", "fine.txt", "--dropout", 1), "dropout must lie in [0, 1)"),
         (("finetune", "fine.txt", "--targets", "*.c_attn"), "'*.c_attn' matches nothing"),
+        (("finetune", "fine.txt", "--targets", "*_proj,*.c_fk"), "'*.c_fk' matches nothing"),
         (("finetune", "fine.txt", "--method", "prompt", "--m", 100), "100 of them virtual, do not fit"),
         (("finetune", "fine.txt", "--length", 200), "do not fit into n_positions = 128"),
         (("finetune", "fine.txt", "--lr", "1e30", "--method", "full", "--steps", 9), "Likely causes"),

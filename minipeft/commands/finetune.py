@@ -23,7 +23,7 @@ def add_arguments(parser):
     add("--r", type=int, help="LoRA: rank (default: 8)")
     add("--alpha", type=float, help="LoRA: the update is scaled by alpha / r (default: 16)")
     add("--dropout", type=float, help="LoRA: on the input of its path (default: 0)")
-    add("--targets", help="LoRA, adapter: a glob over paths, such as '*.c_*'")
+    add("--targets", type=globs, metavar="GLOB[,GLOB]", help="LoRA, adapter: paths of layers, such as '*_proj,*.c_fc'")
     add("--train", choices=("AB", "A", "B"), help="LoRA: which factors to train (default: AB)")
     add("--rslora", action="store_true", default=None, help="LoRA: scale by alpha / √r")
     add(
@@ -46,7 +46,12 @@ def add_arguments(parser):
     add("--seed", type=at_least(0), default=0, help="of the starting values and the batches (default: 0)")
     add("--out", default="adapter.npz", metavar="FILE", help="where the adapter goes (default: adapter.npz)")
     add("--checkpoint", metavar="FILE", help="write the state of the run here every 100 steps")
-    add("--resume", action="store_true", help="go on from --checkpoint")
+    add("--resume", action="store_true", help="go on from --checkpoint; from the beginning if there is none yet")
+
+
+def globs(text):
+    """One glob, or a tuple of those between the commas."""
+    return tuple(text.split(",")) if "," in text else text
 
 
 def run(args):
@@ -68,6 +73,8 @@ def run(args):
     get_peft_model(model, method, args.seed)
     trained, total = count_parameters(model)
     print(f"{method}\ntrains {trained:,} of {total:,} numbers ({trained / total:.2%})")
+    if args.resume and not Path(args.checkpoint).exists():
+        print(f"there is no checkpoint {args.checkpoint} yet: this run begins at step 0, and writes it")
     history = fit(
         model, text_batches(train, T, N), args.steps, AdamW(model, rate), val=windows, val_every=max(args.steps // 8, 1),
         seed=args.seed, checkpoint=args.checkpoint, resume=args.resume, label=args.method,

@@ -74,7 +74,7 @@ def replaced(unknown):
     """One line on the characters that had to give way, for people."""
     kinds = ", ".join(f"{char!r} ({count})" for char, count in unknown.most_common(8))
     more = " ..." if len(unknown) > 8 else ""
-    return f"Replaced by '?', not in the alphabet: {unknown.total()} characters of {len(unknown)} kinds: {kinds}{more}"
+    return f"Replaced by '?', not in the alphabet ({unknown.total()} in all): {kinds}{more}"
 
 
 def line(text):
