@@ -45,6 +45,13 @@ def execute(md):
     return notebook
 
 
+def as_markdown(notebook):
+    """The text of a notebook, letter by letter what JupyterLab writes when it saves the pair (see jupytext.toml)."""
+    style = {"notebook_metadata_filter": "-all", "cell_metadata_filter": "tags,jupyter"}
+    cells = [{**cell, "metadata": dict(sorted(cell.metadata.items()))} for cell in notebook.cells]
+    return jupytext.writes(nbformat.from_dict({**notebook, "cells": cells, "metadata": {"jupytext": style}}), "md")
+
+
 def whole_streams(outputs):
     """Outputs with neighbouring pieces of printed text joined: where they were cut is chance."""
     joined = []
@@ -58,8 +65,11 @@ def whole_streams(outputs):
 
 
 def sources(numbers):
-    """The Markdown files of these lessons (all, if none are given), exercises made anew."""
+    """The Markdown files of these lessons (all, if none are given), as jupytext writes them, and exercises made anew."""
     chosen = [n for n in numbers if n.isdigit()]
+    for md in [*HERE.glob("[0-9][0-9]_*.md"), *(HERE / "solutions").glob("[0-9][0-9]_*.md")]:
+        if not chosen or md.name[:2] in chosen:
+            md.write_text(as_markdown(jupytext.read(md)), encoding="utf-8")
     for solution in sorted((HERE / "solutions").glob("[0-9][0-9]_*.md")):
         if not chosen or solution.name[:2] in chosen:
             text = exercises(solution.read_text(encoding="utf-8"))

@@ -177,8 +177,48 @@ def test_slider_wants_parts_that_fit():
         slider("r", [1, 2], ["a", "b"], x=[0, 1, 2], lines={"y": [[1, 2], [3, 4]]})
 
 
+NAMES = [
+    name
+    for file in sorted(Path(check.__file__).parent.glob("checks_*.py"))
+    for name in importlib.import_module(f"minipeft.lab.{file.stem}").__all__
+]
+JUNK = [
+    None,
+    ...,
+    0,
+    -1.5,
+    np.nan,
+    "no",
+    "",
+    [],
+    [1, [2, 3]],
+    {},
+    np.eye(3),
+    np.full((2, 2), np.nan),
+    np.zeros((0, 4)),
+    len,
+    3j,
+]
+
+
+def raises(*args, **kwargs):
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_answer_however_strange_breaks_a_check(capsys, name):
+    """One line, and no ✓, whether the answer is strange itself or a function that hands back something strange."""
+    for junk in JUNK:
+        answers = [
+            junk,
+            raises,
+            lambda *args, junk=junk, **kwargs: junk,
+            lambda *args, junk=junk, **kwargs: (junk, junk),
+        ]
+        for answer in answers[:1] if name.startswith("predict") else answers:
+            assert "✓" not in says(capsys, getattr(check, name), answer)
+
+
 def test_no_two_lessons_have_a_check_of_the_same_name():
-    files = sorted(Path(check.__file__).parent.glob("checks_*.py"))
-    names = [name for file in files for name in importlib.import_module(f"minipeft.lab.{file.stem}").__all__]
-    assert len(names) > 30
-    assert len(names) == len(set(names))  # check.NAME would find the first one only
+    assert len(NAMES) > 30
+    assert len(NAMES) == len(set(NAMES))  # check.NAME would find the first one only

@@ -2,7 +2,6 @@
 
 import copy
 
-import jupytext
 import nbformat
 import pytest
 import test_notebooks as guards
@@ -114,8 +113,11 @@ def test_rounded_numbers_pass(text):
 
 def test_pair_out_of_step_is_seen():
     notebook = sound()
-    markdown = jupytext.writes(notebook, "md")
+    notebook.cells[2].metadata.update(tags=["hide-input"], jupyter={"source_hidden": True})
+    markdown = guards.as_markdown(notebook)
     assert guards.out_of_step(notebook, markdown) == []
+    assert guards.out_of_step(notebook, markdown.replace(' jupyter={"source_hidden": true}', ""))
+    assert guards.out_of_step(notebook, "---\njupyter:\n  kernelspec:\n    name: python3\n---\n\n" + markdown)
     assert guards.out_of_step(notebook, markdown.replace("2 / 3", "2 / 4"))
     assert guards.out_of_step(notebook, markdown + "\n```python\nprint(1)\n```\n")
     changed = copy.deepcopy(notebook)

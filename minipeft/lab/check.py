@@ -7,7 +7,7 @@
     gradients(loss, arrays, grads, ...)   (right?, hint) by directional finite differences
     prediction(name, answer, right, ...)  a multiple choice, asked before the cell is run
 
-The checks of each lesson are functions that take the learner's function: check.linear_backward(my_backward).
+The checks of each lesson are functions that take the learner's function, such as check.rmsnorm(my_rmsnorm).
 """
 
 import importlib

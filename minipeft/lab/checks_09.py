@@ -9,7 +9,7 @@ __all__ = ["dropout", "path_variance", "predict_merged_change", "row_dropped_lor
 
 def predict_merged_change(answer):
     """The size of the merged change, against s A B: "half", "the same" or "double"."""
-    answer = "the same" if answer == "same" else answer
+    answer = "the same" if check.plain(answer) == "same" else answer
     check.prediction("predict the merge", answer, "the same", {
         "half": "half of the inputs were dropped, but what happened to the others?",
         "double": "the numbers that were kept were doubled, but how many were there? And is a mask drawn in a merge?",
