@@ -66,7 +66,16 @@ FAULTS = [
     (guards.unstable, "a path of one machine", outputs(2, output("/home/ada/minipeft/data\n"))),
     (guards.unstable, "noise", outputs(2, output("largest error 3.2e-16\n"))),
     (guards.unstable, "more digits than a machine shares with the next", outputs(2, output("loss 0.69314718\n"))),
-    (guards.unstable, "a timing", outputs(2, output("one step took 14 ms\n"))),
+    (guards.unstable, "a path on a Mac", outputs(2, output("/Users/ada/minipeft\n"))),
+    (guards.unstable, "a path on Windows", outputs(2, output("C:\\Users\\ada\n"))),
+    (guards.unstable, "noise in capitals", outputs(2, output("2.3E-16\n"))),
+    (guards.unstable, "noise at 1e-6", outputs(2, output("error 4.4e-06\n"))),
+    (guards.unstable, "a zero with a sign", outputs(2, output("[-0.  1.]\n"))),
+    (guards.unstable, "a date", outputs(2, output("run on 2026-01-31\n"))),
+    (guards.unstable, "a timing in ms", outputs(2, output("one step took 14 ms\n"))),
+    (guards.unstable, "a timing in s", outputs(2, output("took 3.2 s\n"))),
+    (guards.unstable, "a timing in min", outputs(2, output("took 12 min\n"))),
+    (guards.unstable, "a timing in m and s", outputs(2, output("took 1m 30s\n"))),
     (guards.unstable, "digits in HTML", outputs(2, shows("text/html", "<b>0.69314718</b>"))),
     (guards.noisy, "a warning", outputs(2, output("RuntimeWarning: overflow\n", "stderr"))),
     (guards.noisy, "an error that nobody asked for", outputs(2, ERROR)),
@@ -109,6 +118,14 @@ def test_guard_is_quiet(guard):
 @pytest.mark.parametrize("text", ["same to 1e-12: True", "below 1e-7: True", "lr 1e-3", "< 1e-9", "s = 0.123456"])
 def test_rounded_numbers_pass(text):
     assert guards.unstable(planted(outputs(2, output(text + "\n")))) == []
+
+
+def test_a_large_file_is_seen(tmp_path):
+    path = tmp_path / "07_large.ipynb"
+    path.write_bytes(b" " * 399_999)
+    assert guards.too_large(path) == []
+    path.write_bytes(b" " * 400_000)
+    assert "400,000 are the limit" in guards.too_large(path)[0]
 
 
 def test_pair_out_of_step_is_seen():

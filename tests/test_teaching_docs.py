@@ -20,34 +20,48 @@ def words(text):
     return " ".join(text.replace("*", "").split())
 
 
-def content(number):
-    """What a reader of the lesson sees: text and stored outputs, white space joined."""
-    cells = nbformat.read(LESSONS[number].with_suffix(".ipynb"), 4).cells
-    texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
-    texts += [output.get("text", "") for cell in cells for output in cell.get("outputs", [])]
-    return words("\n".join(texts))
+def content(number, sections=()):
+    """What a reader of the lesson, or of these sections of it, sees: text and stored outputs, white space joined."""
+    texts, section = [], None
+    for cell in nbformat.read(LESSONS[number].with_suffix(".ipynb"), 4).cells:
+        if cell.cell_type == "markdown":
+            parts = re.split(r"^#+ (.*)$", cell.source, flags=re.M)  # text, heading, text, heading, text ...
+            for heading, text in zip([section, *parts[1::2]], parts[::2], strict=True):
+                section = heading
+                texts.append((section, text))
+        texts += [(section, output.get("text", "")) for output in cell.get("outputs", [])]
+    return words("\n".join(text for section, text in texts if not sections or section in sections))
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.split("|")[1].strip())
 def test_each_answer_stands_in_its_lesson(row):
     _, _, _, where, answer, _ = (part.strip() for part in row.split("|"))
     cited = re.findall(r"\[(\d\d)\]\(\.\./notebooks/([\w.]+)\)([^;\[]*)", f"{where}")
-    for number, file, sections in cited:
+    cited = {number: (file, re.findall(r"\*(.+?)\*", sections)) for number, file, sections in cited}
+    for number, (file, sections) in cited.items():
         assert LESSONS[number].name == file
         headings = re.findall(r"^#+ (.*)$", LESSONS[number].read_text("utf-8"), re.M)
-        for section in re.findall(r"\*(.+?)\*", sections):
+        for section in sections:
             assert section in headings, f"lesson {number} has no section {section!r}; it has {headings}"
     if not answer.startswith("lesson"):
-        seen = " ".join(content(number) for number, _, _ in cited)
-        for number in re.findall(r"`([^`]+)`", answer):
-            assert words(number) in seen, f"{number!r} does not stand in the lessons cited"
+        seen = " ".join(content(number, sections) for number, (_, sections) in cited.items())
+        for quoted in re.findall(r"`([^`]+)`", answer):
+            assert words(quoted) in seen, f"{quoted!r} does not stand in the sections cited"
 
 
-def test_every_lesson_answers_something_and_is_taught():
-    answered = "".join(ROWS)
-    for number, path in LESSONS.items():
-        assert f"({'../notebooks/' + path.name})" in answered
-        section = re.search(rf"^## {number}\b.*?(?=^## |\Z)", TEACHING, re.M | re.S)
-        assert section, f"docs/teaching.md has no section on lesson {number}"
-        for part in ("Objectives", "Time", "Prerequisites", "Common mistakes"):
-            assert f"**{part}" in section.group(), f"{part} of lesson {number} is missing in docs/teaching.md"
+@pytest.mark.parametrize("number", LESSONS)
+def test_every_lesson_answers_something_and_is_taught(number):
+    assert f"({'../notebooks/' + LESSONS[number].name})" in "".join(ROWS)
+    section = re.search(rf"^## {number}\b.*?(?=^## |\Z)", TEACHING, re.M | re.S)
+    assert section, f"docs/teaching.md has no section on lesson {number}"
+    section = section.group()
+    for part in ("Objectives", "Time", "Prerequisites", "Common mistakes"):
+        assert f"**{part}" in section, f"{part} of lesson {number} is missing in docs/teaching.md"
+    reading, exercising = map(int, re.search(r"\*\*Time\*\*: (\d+) minutes; exercises (\d+)\.", section).groups())
+    assert re.search(rf"\b{reading} minutes", content(number))
+    solved = LESSONS[number].parent / "solutions" / LESSONS[number].name
+    minutes = re.findall(r"^## .*\((?:easy|medium|hard), (\d+) minutes\)$", solved.read_text("utf-8"), re.M)
+    assert exercising == sum(map(int, minutes))
+    assert re.findall(r"\((?:easy|medium|hard),\s(\d+)\smin\)", content(number)) == minutes
+    for quoted in re.findall(r"\d+(?:\.\d+)?%|\b\d\.\d+", section):
+        assert quoted in content(number), f"{quoted} does not stand in lesson {number}"
