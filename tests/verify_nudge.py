@@ -1,11 +1,13 @@
-"""One machine stands for many: change one weight by 1e-10 where training begins, and see that no printed number moves.
+"""One machine stands for many: change numbers by 1e-10 where a computation begins, and see that no printed number moves.
 
     python tests/verify_nudge.py             # every lesson
     python tests/verify_nudge.py 04 08       # lessons 04 and 08
 
-Machines differ by about 1e-16 in a sum.  A recipe that keeps a nudge of 1e-10 below 1e-8 to the end prints the same
-four digits everywhere; one that does not will differ on the next processor.  A run that is meant to go wild says so with
-fit(..., label="unstable ..."), and then the lesson must print nothing of its late losses but words.
+Two kinds are changed: one weight of each model when its optimizer is made, and the first real number that each random
+generator draws, where lessons descend by hand.  Machines differ by about 1e-16 in a sum.  A recipe that keeps a nudge
+of 1e-10 below 1e-8 to the end prints the same four digits everywhere; one that does not will differ on the next
+processor.  A run that is meant to go wild says so with fit(..., label="unstable ..."), and then the lesson must print
+nothing of its late losses but words.
 """
 
 import ast
@@ -35,7 +37,27 @@ def run_lesson(path, nudge):
     from minipeft import training
     from minipeft.training import loop, optimizers
 
-    losses, plain_init, plain_fit = [], optimizers.Optimizer.__init__, loop.fit
+    losses, plain_init, plain_fit, plain_rng = [], optimizers.Optimizer.__init__, loop.fit, np.random.default_rng
+
+    class Nudged(np.random.Generator):
+        """A generator whose first array of real numbers has one of them, the largest, changed."""
+
+        drawn = False
+
+        def changed(self, numbers):
+            if not self.drawn and np.size(numbers) > 1 and numbers.dtype == float:
+                self.drawn, flat = True, numbers.reshape(-1)
+                flat[np.abs(flat).argmax()] *= 1 + nudge
+            return numbers
+
+        def standard_normal(self, *args, **kwargs):
+            return self.changed(super().standard_normal(*args, **kwargs))
+
+        def normal(self, *args, **kwargs):
+            return self.changed(super().normal(*args, **kwargs))
+
+        def uniform(self, *args, **kwargs):
+            return self.changed(super().uniform(*args, **kwargs))
 
     def init(self, *args, **kwargs):
         plain_init(self, *args, **kwargs)
@@ -55,6 +77,7 @@ def run_lesson(path, nudge):
         return history
 
     optimizers.Optimizer.__init__, loop.fit, training.fit = init, fit, fit
+    np.random.default_rng = lambda seed=None: Nudged(plain_rng(seed).bit_generator)
     cells = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
     printed, space = io.StringIO(), {"__name__": "lesson_under_test"}
     path = path.resolve()
