@@ -18,10 +18,12 @@ if (HERE.parent / "minipeft").is_dir():  # a checkout, not a copy of the course
 
 import jupytext  # noqa: E402
 import nbformat  # noqa: E402
+from jupytext.config import load_jupytext_configuration_file  # noqa: E402
 from make_exercises import exercises  # noqa: E402
 from nbclient import NotebookClient  # noqa: E402
 
 KEEP = {"tags", "jupyter"}  # of a cell's metadata
+PAIRING = load_jupytext_configuration_file(str(HERE / "jupytext.toml"))
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -46,10 +48,9 @@ def execute(md):
 
 
 def as_markdown(notebook):
-    """The text of a notebook, letter by letter what JupyterLab writes when it saves the pair (see jupytext.toml)."""
-    style = {"notebook_metadata_filter": "-all", "cell_metadata_filter": "tags,jupyter"}
+    """The text of a notebook, letter by letter what JupyterLab writes when it saves the pair."""
     cells = [{**cell, "metadata": dict(sorted(cell.metadata.items()))} for cell in notebook.cells]
-    return jupytext.writes(nbformat.from_dict({**notebook, "cells": cells, "metadata": {"jupytext": style}}), "md")
+    return jupytext.writes(nbformat.from_dict({**notebook, "cells": cells}), "md", config=PAIRING)
 
 
 def whole_streams(outputs):
@@ -67,15 +68,23 @@ def whole_streams(outputs):
 def sources(numbers):
     """The Markdown files of these lessons (all, if none are given), as jupytext writes them, and exercises made anew."""
     chosen = [n for n in numbers if n.isdigit()]
-    for md in [*HERE.glob("[0-9][0-9]_*.md"), *(HERE / "solutions").glob("[0-9][0-9]_*.md")]:
-        if not chosen or md.name[:2] in chosen:
-            md.write_text(as_markdown(jupytext.read(md)), encoding="utf-8")
-    for solution in sorted((HERE / "solutions").glob("[0-9][0-9]_*.md")):
-        if not chosen or solution.name[:2] in chosen:
-            text = exercises(solution.read_text(encoding="utf-8"))
-            (HERE / "exercises" / solution.name).write_text(text, encoding="utf-8")
-    found = [md for folder in (".", "solutions", "exercises") for md in sorted((HERE / folder).glob("[0-9][0-9]_*.md"))]
-    return [md for md in found if not chosen or md.name[:2] in chosen]
+
+    def found(folder):
+        return [md for md in sorted((HERE / folder).glob("[0-9][0-9]_*.md")) if not chosen or md.name[:2] in chosen]
+
+    for md in found(".") + found("solutions"):
+        replace_text(md, as_markdown(jupytext.read(md)))
+    for solution in found("solutions"):
+        replace_text(HERE / "exercises" / solution.name, exercises(solution.read_text(encoding="utf-8")))
+    return found(".") + found("solutions") + found("exercises")
+
+
+def replace_text(path, text):
+    """Write a text where it is another one, in one go: whoever edits these files loses nothing if this is stopped."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        part = path.with_name(f".{path.name}.part")
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
 
 
 def main(numbers):

@@ -1,14 +1,13 @@
 """notebooks/lesson.py: what all lessons share."""
 
-import ast
 import os
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import joblib
 import pytest
+from test_notebooks import HEADER
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 SCRIPT = """
@@ -57,9 +56,7 @@ def test_a_lesson_that_was_downloaded_alone_fetches_the_course(tmp_path):
     folder = tmp_path / "downloads"
     folder.mkdir()
     (folder / "05_cut_the_rank.ipynb").write_text("mine")
-    doc = ast.get_docstring(ast.parse((NOTEBOOKS / "lesson.py").read_text("utf-8")))
-    header = textwrap.dedent(doc[doc.index("    try:") :])
-    script = f"exec({header!r}); print(lesson.__file__)"
+    script = HEADER + "print(lesson.__file__)"
     env = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(NOTEBOOKS.parent)}
     for _ in "12":
         result = subprocess.run([sys.executable, "-c", script], cwd=folder, env=env, capture_output=True, text=True)

@@ -96,6 +96,7 @@ FAULTS = [
     (guards.figures, "nothing says what one sees", source(3, "Nice.")),
     (guards.forbidden, "another library", source(2, "import torch")),
     (guards.forbidden, "another library inside a function", source(2, "def f():\n    from scipy import stats")),
+    (guards.forbidden, "another library below the header", source(1, guards.HEADER + "import torch")),
     (guards.forbidden, "the global seed", source(2, "np.random.seed(0)")),
     (guards.forbidden, "draws that differ between machines", source(2, "rng.multivariate_normal(m, C)")),
     (guards.header, "no header", source(1, "import numpy as np")),
@@ -135,6 +136,7 @@ def test_pair_out_of_step_is_seen():
     assert guards.out_of_step(notebook, markdown) == []
     assert guards.out_of_step(notebook, markdown.replace(' jupyter={"source_hidden": true}', ""))
     assert guards.out_of_step(notebook, "---\njupyter:\n  kernelspec:\n    name: python3\n---\n\n" + markdown)
+    assert guards.out_of_step(notebook, markdown + "\n")
     assert guards.out_of_step(notebook, markdown.replace("2 / 3", "2 / 4"))
     assert guards.out_of_step(notebook, markdown + "\n```python\nprint(1)\n```\n")
     changed = copy.deepcopy(notebook)

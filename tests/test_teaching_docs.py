@@ -36,7 +36,7 @@ def content(number, sections=()):
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.split("|")[1].strip())
 def test_each_answer_stands_in_its_lesson(row):
     _, _, _, where, answer, _ = (part.strip() for part in row.split("|"))
-    cited = re.findall(r"\[(\d\d)\]\(\.\./notebooks/([\w.]+)\)([^;\[]*)", f"{where}")
+    cited = re.findall(r"\[(\d\d)\]\(\.\./notebooks/([\w.]+)\)([^;\[]*)", where)
     cited = {number: (file, re.findall(r"\*(.+?)\*", sections)) for number, file, sections in cited}
     for number, (file, sections) in cited.items():
         assert LESSONS[number].name == file

@@ -3,11 +3,11 @@
     python tests/verify_nudge.py             # every lesson
     python tests/verify_nudge.py 04 08       # lessons 04 and 08
 
-Two kinds are changed: one weight of each model when its optimizer is made, and the first real number that each random
-generator draws, where lessons descend by hand.  Machines differ by about 1e-16 in a sum.  A recipe that keeps a nudge
-of 1e-10 below 1e-8 to the end prints the same four digits everywhere; one that does not will differ on the next
-processor.  A run that is meant to go wild says so with fit(..., label="unstable ..."), and then the lesson must print
-nothing of its late losses but words.
+Two kinds are changed: one weight of each model when its optimizer is made, and one number of the first array (normal or
+uniform) that each random generator draws, where lessons descend by hand.  Machines differ by about 1e-16 in a sum.  A
+recipe that keeps a nudge of 1e-10 below 1e-8 to the end prints the same four digits everywhere; one that does not will
+differ on the next processor.  A run that is meant to go wild says so with fit(..., label="unstable ..."), and then the
+lesson must print nothing of its late losses but words.
 """
 
 import ast

@@ -44,7 +44,8 @@ def fit(
     norm of the gradient, None for no limit.  val: batches to evaluate on before the first step, every val_every steps
     and at the end.  patience: stop after so many evaluations without a better val loss, and return to the best weights.
     checkpoint: a file, written every checkpoint_every steps and at the end; with resume=True a run goes on from it,
-    bit for bit as if it had not stopped.  seed: of the generator that `batches` is called with.
+    bit for bit as if it had not stopped, or begins if there is none yet.  seed: of the generator that `batches` is called
+    with.
 
     Raises: Diverged with the step and the likely causes; ValueError for settings out of range, an optimizer of other
     parameters, or a checkpoint of another run
