@@ -8,21 +8,21 @@ model/loss.py, and you have a GPT-2 with its gradients; then methods/method.py (
 adapter.py · prefix.py · prompt.py, one method a file; then training/ and lab/ as you need them.  Lesson 00 starts here.
 """
 
-import os
-
-# Small matrices are slower on two threads than on one.  For a large model set this yourself, before NumPy is imported.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
-from .memory import keep_freed_memory
+from .generation import generate
+from .lab.gradcheck import gradcheck, gradcheck_layer
+from .lab.ledger import counting
 from .methods import (
     METHODS,
     Adapter,
+    After,
+    Beside,
     FullFineTuning,
     LoRA,
     Method,
     PrefixTuning,
     PromptTuning,
     Stack,
+    Wrapper,
     disabled,
     get_peft_model,
     load_adapter,
@@ -30,13 +30,13 @@ from .methods import (
     save_adapter,
     unwrap,
 )
-from .model import GPT2, GPT2Config, Module, Parameter, Wrapper, cross_entropy, generate
-from .training import SGD, AdamW, base_names, evaluate, fit, load_base
-
-keep_freed_memory()
+from .model import GPT2, GPT2Config, Linear, Module, Parameter, cross_entropy
+from .model.functional import gelu, matmul, outer
+from .training import SGD, AdamW, base_names, evaluate, fit, load_base, symbols_batches, train_step
 
 __all__ = [
-    "GPT2", "METHODS", "SGD", "AdamW", "Adapter", "FullFineTuning", "GPT2Config", "LoRA", "Method", "Module", "Parameter",
-    "PrefixTuning", "PromptTuning", "Stack", "Wrapper", "base_names", "cross_entropy", "disabled", "evaluate", "fit",
-    "generate", "get_peft_model", "load_adapter", "load_base", "merge", "save_adapter", "unwrap",
+    "GPT2", "METHODS", "SGD", "AdamW", "Adapter", "After", "Beside", "FullFineTuning", "GPT2Config", "Linear", "LoRA",
+    "Method", "Module", "Parameter", "PrefixTuning", "PromptTuning", "Stack", "Wrapper", "base_names", "counting",
+    "cross_entropy", "disabled", "evaluate", "fit", "gelu", "generate", "get_peft_model", "gradcheck", "gradcheck_layer",
+    "load_adapter", "load_base", "matmul", "merge", "outer", "save_adapter", "symbols_batches", "train_step", "unwrap",
 ]  # fmt: skip

@@ -1,6 +1,9 @@
 """What the tests look at: a tiny model, every layer with inputs that fit it, every method, and a look into closures."""
 
+import re
 from copy import deepcopy
+from dataclasses import fields
+from typing import Literal, get_args, get_origin
 
 import numpy as np
 
@@ -8,18 +11,20 @@ from minipeft import (
     GPT2,
     METHODS,
     Adapter,
+    FullFineTuning,
     GPT2Config,
     LoRA,
     PrefixTuning,
     PromptTuning,
     Stack,
+    Wrapper,
     cross_entropy,
     get_peft_model,
 )
 from minipeft.files import read_npz, write_npz
 from minipeft.methods.adapter import Bottleneck, ParallelAdapter, SequentialAdapter
 from minipeft.methods.lora import LoRALinear
-from minipeft.methods.prefix import PrefixAttention, PrefixEncoder, ReparametrisedPrefix
+from minipeft.methods.prefix import PrefixAttention, PrefixEncoder, ReparametrisedPrefix, ShiftedPositions
 from minipeft.methods.prompt import DropPrompt, SoftPrompt
 from minipeft.model import (
     GELU,
@@ -35,16 +40,24 @@ from minipeft.model import (
     Parameter,
     TiedHead,
 )
-from minipeft.model.generate import ShiftedPositions
 
 CONFIG = GPT2Config(vocab_size=13, n_positions=16, n_embd=8, n_layer=2, n_head=2)
 
-# Every method with its defaults, so that a new one is tested as soon as METHODS names it; then the variants.
-CASES = {name: method() for name, method in METHODS.items()} | {
-    "lora-A": LoRA(r=2, train="A"),
-    "lora-B": LoRA(r=2, train="B"),
-    "lora-rs": LoRA(r=4, alpha=3, rslora=True),
-    "lora-dropout": LoRA(r=3, alpha=6, dropout=0.3),
+
+
+def variants(method):
+    """{label: method} of a method class: its defaults, and what its fields allow beside them."""
+    found = {method.name: method()}
+    for field in fields(method):
+        values = get_args(field.type) if get_origin(field.type) is Literal else ()
+        values = (True, False) if field.type is bool else (0.0, 0.3) if field.name == "dropout" else values
+        found |= {f"{method.name}-{field.name}-{v}": method(**{field.name: v}) for v in values if v != field.default}
+    return found
+
+
+# Every method with its defaults and variants, so that a new one is tested as soon as METHODS names it; then combinations.
+CASES = {label: one for method in METHODS.values() for label, one in variants(method).items()} | {
+    "lora-small": LoRA(r=3, alpha=6, dropout=0.3),
     "lora-targets": LoRA(r=2, targets=("*.o_proj", "*.c_fc", "h.1.mlp.c_proj")),
     "adapter-parallel": Adapter(m=3, kind="parallel", targets="*.mlp"),
     "adapter-mlp": Adapter(m=3, targets="*.mlp"),
@@ -52,10 +65,51 @@ CASES = {name: method() for name, method in METHODS.items()} | {
     "prefix-net": PrefixTuning(m=3, reparametrise=True),
     "stack": Stack((PrefixTuning(m=3), Adapter(m=2, kind="parallel", targets="*.mlp"), LoRA(r=2, targets="*"))),
     "stack-net": Stack((LoRA(r=2, dropout=0.2), PrefixTuning(m=2, reparametrise=True), PromptTuning(m=2))),
+    "stack-full": Stack((FullFineTuning(), Adapter(m=2))),
     "stack-twice": Stack((PrefixTuning(m=2), PromptTuning(m=1), Adapter(m=2), PrefixTuning(m=1), PromptTuning(m=2),
                           Adapter(m=3, targets=("h.1", "*.mlp")))),
 }  # fmt: skip
-PEFT = [name for name, method in CASES.items() if not method.trains_base]
+
+
+def counted(method, config):
+    """How many numbers the docstring of a method says that it trains: "Trains:   r (d_in + d_out) numbers for each target".
+
+    Alternatives stand between semicolons, "r d_in numbers for each target, if train is A"; the last that holds counts.
+    """
+    text = " ".join(re.split(r"\n\s*\n|\n    [A-Z][\w ]*:", re.split(r"Trains:\s*", method.__doc__)[1])[0].split())
+    chosen = [one for one in re.split(r"[;.] ?", text) if one and holds(one, method)][-1]
+    formula, each = re.match(r"(.*?) numbers?( for each target)?", chosen).groups()
+    names = {"V": config.vocab_size, "D": config.n_embd, "F": 4 * config.n_embd, "H": config.n_head}
+    names |= {name: value for name, value in (vars(config) | vars(method)).items() if type(value) in (int, float)}
+    if not each:
+        return evaluated(formula, names)
+    model, total = GPT2(config), 0
+    paths = model.wrap(method.targets, lambda layer: Noted(layer), kind=(Linear, CausalSelfAttention, MLP, Block))
+    for path in paths:
+        layer = model.get_submodule(path).base
+        sizes = dict(zip(("d_in", "d_out"), layer.shape, strict=True)) if isinstance(layer, Linear) else {}
+        total += evaluated(formula, names | sizes)
+    return total
+
+
+class Noted(Wrapper):
+    def forward(self, *inputs):
+        return self.base(*inputs)
+
+
+def holds(alternative, method):
+    name, _, value = alternative.partition(", if ")[2].partition(" is ")
+    return not name or str(getattr(method, name)) == (value or "True")
+
+
+def evaluated(formula, names):
+    """A formula as it is written in a docstring: 12 D² + 13 D."""
+    python = formula.replace("²", "**2").replace("−", "-")
+    python = re.sub(r"(?<=[\w)]) (?=[\w(])", " * ", python)
+    return eval(python, {"__builtins__": {}}, names)  # of our own docstrings
+
+
+PEFT = [name for name, method in CASES.items() if not get_peft_model(GPT2(CONFIG), method).peft[0].kept]
 
 
 def off_start(model, seed=5, scale=0.3):
@@ -122,7 +176,7 @@ def snapshot(model):
     tree = [(path, id(node), getattr(node, "training", None)) for path, node in model.walk()]
     numbers = [(path, p.data.tobytes(), id(p.grad), p.requires_grad and p.grad.tobytes())
                for path, p in model.named_parameters()]  # fmt: skip
-    return tree, numbers, model.training, getattr(model, "peft", ())
+    return tree, numbers, model.training, list(getattr(model, "peft", []))
 
 
 def rewrite(path, change):

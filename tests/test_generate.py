@@ -5,7 +5,7 @@ import pytest
 from specimens import CASES, CONFIG, snapshot, tiny_model, tiny_peft
 
 from minipeft import Adapter, LoRA, PrefixTuning, PromptTuning, disabled, generate, get_peft_model, merge
-from minipeft.model.generate import caching, choose
+from minipeft.generation import caching, choose
 
 every_case = pytest.mark.parametrize("case", CASES)
 START = np.array([[1, 4, 1], [0, 6, 12]])

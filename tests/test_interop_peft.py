@@ -203,7 +203,7 @@ def test_pairs_come_back_as_they_were(base, folder, tmp_path):
     model = trained(base, LoRA(r=4, alpha=6, targets="*.[qv]_proj"))
     export_peft(model, tmp_path)
     back = import_peft(load_gpt2(folder, "float64"), tmp_path)
-    assert back.peft[0][0] == LoRA(r=4, alpha=6, targets=("*.attn.q_proj", "*.attn.v_proj"))
+    assert back.peft[0].method == LoRA(r=4, alpha=6, targets=("*.attn.q_proj", "*.attn.v_proj"))
     for path, p in model.named_parameters():
         assert np.array_equal(dict(back.named_parameters())[path].data, p.data)
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from minipeft import get_peft_model
-from minipeft.commands.finetune import RATES
 from minipeft.commands.tour import PLAN
 from minipeft.training import (
     AdamW,
@@ -41,7 +40,7 @@ def spread(*recipe):
 def test_the_recipes_of_the_tour(label, method, prompt):
     train, held_out = (encode(text) for text in split_lines(read_text("climate")))
     val = text_windows(held_out, 48)
-    assert spread(lambda: load_base("english"), method, text_batches(train, 48, 4), 40, RATES[method.name], val) < 1e-8
+    assert spread(lambda: load_base("english"), method, text_batches(train, 48, 4), 40, method.lr, val) < 1e-8
 
 
 def test_the_recipe_of_the_bases():

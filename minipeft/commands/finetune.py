@@ -12,8 +12,6 @@ from ..methods import METHODS, disabled, get_peft_model, save_adapter
 from ..training import AdamW, base_names, evaluate, fit, split_lines, text_batches, text_windows
 from .text import BASE, at_least, line, open_base, replaced, write
 
-RATES = {"lora": 1e-2, "adapter": 1e-2, "prefix": 1e-1, "prompt": 3e-2, "full": 1e-3}  # what worked in the tour
-
 
 def add_arguments(parser):
     add = parser.add_argument
@@ -41,7 +39,7 @@ def add_arguments(parser):
         type=at_least(1),
         help="characters or tokens in a stretch (default: 16 less than the context window, at most 256)",
     )
-    rates = ", ".join(f"{name} {rate:g}" for name, rate in RATES.items())
+    rates = ", ".join(f"{name} {rate:g}" for name, rate in ((name, method.lr) for name, method in METHODS.items()))
     add("--lr", type=float, help=f"learning rate (default: {rates}; with a GPT-2 folder a tenth of it)")
     add("--seed", type=at_least(0), default=0, help="of the starting values and the batches (default: 0)")
     add("--out", default="adapter.npz", metavar="FILE", help="where the adapter goes (default: adapter.npz)")
@@ -65,7 +63,7 @@ def run(args):
     model, shipped = base.model, args.base in base_names()
     window = model.config.n_positions
     T = min(256, max(window - 16, window // 2)) if args.length is None else args.length  # leaves virtual tokens room
-    N, rate = (8, RATES[args.method]) if shipped else (1, RATES[args.method] / 10)
+    N, rate = (8, method.lr) if shipped else (1, method.lr / 10)
     N, rate = N if args.batch is None else args.batch, rate if args.lr is None else args.lr
     train, held_out = read(args.file, base, T)
     windows = held_out_windows(held_out, T, model.config.vocab_size)
@@ -84,9 +82,8 @@ def run(args):
     print(f"held-out text: {before:.3f} -> {after:.3f} bits a {base.unit}, best of the run "
           f"{min(history.val_loss) / math.log(2):.3f}")  # fmt: skip
     prompt = beginning(base.decode(held_out[:T]))
-    if not method.trains_base:
-        with disabled(model):
-            print(f"before | {line(write(base, prompt, 120))}")
+    with disabled(model):
+        print(f"before | {line(write(base, prompt, 120))}")
     print(f"after  | {line(write(base, prompt, 120))}")
     use = ["minipeft", "generate", "--adapter", args.out, "--prompt", prompt]
     use += ["--base", args.base] if args.base != "english" else []

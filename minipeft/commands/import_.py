@@ -23,6 +23,6 @@ def run(args):
     to = args.to or f"{Path(args.folder).resolve().name}.npz"
     model = import_peft(open_model(base), args.folder)
     save_adapter(model, to)
-    method, _, _ = model.peft[0]
+    method = model.peft[0].method
     print(f"{method}\ntrained: {count_parameters(model)[0]:,} numbers; base: {base}")
     print(f"saved to {to}; look at it with: minipeft inspect {to}")

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..interop import load_gpt2, load_tokenizer
 from ..interop import tokenizer as pieces
-from ..model import GPT2, generate
+from ..generation import generate
+from ..model import GPT2
 from ..training import base_names, decode, encode, load_base, plain
 
 BASE = "a shipped base, a GPT-2 folder, or a name on the Hugging Face Hub"

@@ -8,7 +8,6 @@ from ..files import check_place
 from ..lab.ledger import count_parameters, optimizer_bytes, saved_bytes
 from ..methods import Adapter, FullFineTuning, LoRA, PrefixTuning, PromptTuning, disabled, fingerprint, get_peft_model
 from ..training import AdamW, encode, evaluate, fit, load_base, read_text, split_lines, text_batches, text_windows
-from .finetune import RATES
 from .text import at_least, line, open_base, write
 
 T, N = 112, 8  # characters in a stretch, stretches in a step; T leaves room for 16 virtual tokens
@@ -66,7 +65,7 @@ def one_method(label, method, prompt, train, new, old, args):
     _, backward = model(batches(np.random.default_rng(0))[0])
     activations = saved_bytes(backward)
     del backward
-    optimizer = AdamW(model, lr=RATES[method.name])
+    optimizer = AdamW(model, lr=method.lr)
     history = fit(
         model, batches, args.steps, optimizer, val=new, val_every=max(args.steps // 6, 1), seed=args.seed, label=label
     )
@@ -83,11 +82,8 @@ def one_method(label, method, prompt, train, new, old, args):
         "sample_before": line(sample_before),
         "sample_after": line(write(base, prompt, 80, seed=args.seed)),
     }
-    if method.trains_base:
-        row["base"] = "changed"
-    else:
-        with disabled(model):
-            row["base"] = "bitwise the same" if fingerprint(model) == digest else "CHANGED"
+    with disabled(model):
+        row["base"] = "bitwise the same" if fingerprint(model) == digest else "CHANGED"
     return row
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from ..files import FileError
-from ..model import GPT2, GPT2Config, Wrapper
+from ..methods import Wrapper
+from ..model import GPT2, GPT2Config
 from .tensors import need, read_json, read_tensors, write_folder
 
 MATRICES = {  # theirs: ours, whose columns stand side by side in it

@@ -17,12 +17,12 @@ from ..files import FileError
 from ..methods import PrefixTuning, PromptTuning, get_peft_model
 from ..methods.adapter import SequentialAdapter
 from ..methods.lora import LoRALinear
-from ..methods.method import fingerprint, is_merged, methods_of
+from ..methods.method import fingerprint, is_merged, records_of
 from ..methods.prefix import PrefixAttention, ReparametrisedPrefix
 from ..methods.prompt import DropPrompt, SoftPrompt
 from ..methods.saving import trained_in_base
-from ..model.generate import ShiftedPositions
-from ..model.module import Wrapper
+from ..methods.prefix import ShiftedPositions
+from ..methods.wrapper import Wrapper
 from .peft_lora import lora_deltas, lora_from_peft, lora_to_peft
 from .peft_strict import accept, check_tensors, whole_number
 from .tensors import read_json, read_tensors, write_folder
@@ -48,7 +48,7 @@ def export_peft(model, path, base_name=None):
             f"{path} holds a model, which transformers would load with the adapter on: choose another folder"
         )
     config, arrays = export(model)
-    if fingerprint(model) != methods_of(model)[0][2]:
+    if fingerprint(model) != records_of(model)[0].base:
         raise ValueError(
             "the base was changed after the first method was put in: on the base as it was, which is what peft will have, "
             "the adapter gives other logits.  merge(model) and save_gpt2(model, path) write the whole model"
@@ -64,7 +64,7 @@ def exporter(model):
     keep = "save_adapter(model, path) keeps it in minipeft's own format"
     if is_merged(model):
         raise ValueError("the adapter is merged into the weights: export it before merge(model), or use save_gpt2")
-    if not methods_of(model):
+    if not records_of(model):
         raise ValueError("this model carries no PEFT method: there is nothing to export")
     if trained := trained_in_base(model):
         raise ValueError(
@@ -128,7 +128,7 @@ def import_peft(model, path):
 
     Raises: FileNotFoundError; ValueError that says what does not fit.  The model is then as it was.
     """
-    if methods_of(model):
+    if records_of(model):
         raise ValueError("this model already carries a PEFT method: unwrap(model) first")
     config, tensors = read_peft(path)
     kind = config.get("peft_type")

@@ -2,8 +2,13 @@
 
 import numpy as np
 
+from ..model.loss import cross_entropy
+from ..model.module import Module
+from ..training.step import parts
+from ..training.workers import dropouts
 
-def gradcheck(loss, parameters, rng, eps=1e-5):
+
+def gradcheck(loss, parameters, rng=None, eps=1e-5):
     """Compare each parameter's gradient with a central difference along one random direction v.
 
         ⟨dL/dp, v⟩  ≈  (L(p + ε v) − L(p − ε v)) / 2 ε
@@ -11,13 +16,18 @@ def gradcheck(loss, parameters, rng, eps=1e-5):
     One direction checks a whole array: a wrong entry shows unless v happens to be orthogonal to the error.  Do it where
     nothing is zero: at B = 0 a wrong dA of LoRA passes.
 
-    loss: a function without arguments that returns (L, backward) for the parameters as they are now, the same each time
-    (reset the generator of a dropout inside it).  parameters: Parameters, or (path, Parameter) pairs; frozen ones are
-    left out.
+        gradcheck(model, batch)             a model and (ids, targets) or (ids, targets, mask)
+        gradcheck(loss, parameters)         any function without arguments that returns (L, backward) for the parameters as
+                                            they are now, the same each time; and Parameters, or (path, Parameter) pairs
+
+    Frozen parameters are left out.  rng draws the directions; a fresh generator, if none is given.
 
     Returns {path: relative error}: below about 1e-6 in float64 where the gradient is right.
     Raises: ValueError if nothing is trained
     """
+    rng = np.random.default_rng(0) if rng is None else rng
+    if isinstance(loss, Module):
+        loss, parameters = loss_of(loss, parameters), loss.named_parameters()
     named = [p if isinstance(p, tuple) else (str(i), p) for i, p in enumerate(parameters)]
     named = [(path, p) for path, p in named if p.requires_grad]
     if not named:
@@ -29,11 +39,27 @@ def gradcheck(loss, parameters, rng, eps=1e-5):
     return {path: directional_error(lambda: loss()[0], p.data, p.grad, rng, eps) for path, p in named}
 
 
-def gradcheck_layer(layer, inputs, rng, eps=1e-5):
+def loss_of(model, batch):
+    """loss() -> (L, backward) of a model on a batch, the same each time: dropouts draw the same masks again."""
+    ids, targets, mask = parts(batch)
+    states = [(dropout.rng, dropout.rng.bit_generator.state) for dropout in dropouts(model)]
+
+    def loss():
+        for generator, state in states:
+            generator.bit_generator.state = state
+        logits, back_model = model(ids)
+        value, back_loss = cross_entropy(logits, targets, mask)
+        return value, lambda: back_model(back_loss())
+
+    return loss
+
+
+def gradcheck_layer(layer, inputs, rng=None, eps=1e-5):
     """Check a layer by itself, its parameters and its inputs, under the loss Σ w ⊙ y with random weights w.
 
     Returns {path or "input 0", ...: relative error}; integer inputs have no gradient and are left out.
     """
+    rng = np.random.default_rng(0) if rng is None else rng
     y, _ = layer(*inputs)
     w = rng.normal(size=y.shape).astype(y.dtype)
     trained = [(path, p) for path, p in layer.named_parameters() if p.requires_grad]

@@ -10,15 +10,19 @@ from .method import (
     fingerprint,
     get_peft_model,
     merge,
+    parameter_groups,
+    records_of,
     unwrap,
 )
 from .prefix import PrefixTuning
 from .prompt import PromptTuning
 from .saving import load_adapter, save_adapter
+from .wrapper import After, Beside, Wrapper, innermost, wrap
 
 METHODS = {method.name: method for method in (LoRA, Adapter, PrefixTuning, PromptTuning, FullFineTuning)}
 
 __all__ = [
-    "METHODS", "Adapter", "FullFineTuning", "LoRA", "Method", "PrefixTuning", "PromptTuning", "Stack", "disabled",
-    "fingerprint", "get_peft_model", "load_adapter", "merge", "save_adapter", "unwrap",
+    "METHODS", "Adapter", "After", "Beside", "FullFineTuning", "LoRA", "Method", "PrefixTuning", "PromptTuning", "Stack",
+    "Wrapper", "disabled", "fingerprint", "get_peft_model", "innermost", "load_adapter", "merge", "parameter_groups",
+    "records_of", "save_adapter", "unwrap", "wrap",
 ]  # fmt: skip

@@ -1,13 +1,17 @@
 """Adapters: a small bottleneck network after or beside a frozen part (Houlsby et al., 2019; He et al., 2022)."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-from ..checks import is_whole
 from ..model.attention import CausalSelfAttention
 from ..model.gpt2 import MLP, Block
 from ..model.layers import GELU, Linear
-from ..model.module import Module, Wrapper, chain
+from ..model.module import Module, chain
+from ..validation import is_whole
 from .method import Method
+from .wrapper import After, Beside, wrap
+
+BEND = "the gelu between its two matrices keeps them from being one matrix"
 
 
 class Bottleneck(Module):
@@ -27,7 +31,7 @@ class Bottleneck(Module):
         return chain(x, self.down, self.act, self.up)
 
 
-class SequentialAdapter(Wrapper):
+class SequentialAdapter(After):
     """The adapter reads what the frozen part wrote (Houlsby et al., 2019, fig. 2).
 
         y = u + f(u),   u = base(x)
@@ -36,25 +40,17 @@ class SequentialAdapter(Wrapper):
     Shapes:   x, u, y (N, T, D)
     """
 
-    cannot_fold = "the gelu between its two matrices keeps them from being one matrix"
+    cannot_fold = BEND
 
     def __init__(self, base, adapter):
         super().__init__(base)
         self.adapter = adapter
 
-    def forward(self, x):
-        u, base_backward = self.base(x)
-        f, adapter_backward = self.adapter(u)
-
-        def backward(dy, need_dx=True):
-            if not need_dx and not self.base.trains():
-                return adapter_backward(dy, need_dx=False)
-            return base_backward(dy + adapter_backward(dy), need_dx)
-
-        return u + f, backward
+    def path(self, u):
+        return self.adapter(u)
 
 
-class ParallelAdapter(SequentialAdapter):
+class ParallelAdapter(Beside):
     """The adapter reads what the frozen part read (He et al., 2022, table 1).
 
         y = base(x) + f(x)
@@ -63,15 +59,14 @@ class ParallelAdapter(SequentialAdapter):
     Shapes:   x, y (N, T, D)
     """
 
-    def forward(self, x):
-        u, base_backward = self.base(x)
-        f, adapter_backward = self.adapter(x)
+    cannot_fold = BEND
 
-        def backward(dy, need_dx=True):
-            dx, df = base_backward(dy, need_dx), adapter_backward(dy, need_dx)
-            return dx + df if need_dx else None
+    def __init__(self, base, adapter):
+        super().__init__(base)
+        self.adapter = adapter
 
-        return u + f, backward
+    def path(self, x):
+        return self.adapter(x)
 
 
 KINDS = {"sequential": SequentialAdapter, "parallel": ParallelAdapter}
@@ -81,18 +76,22 @@ KINDS = {"sequential": SequentialAdapter, "parallel": ParallelAdapter}
 class Adapter(Method):
     """Bottlenecks of width m around every attention, MLP or block whose path matches `targets`.
 
+    m: width of the bottleneck
+    targets: a glob over paths of attentions, MLPs and blocks, or several
+    kind: after the frozen part, or beside it
+
     Houlsby et al. (2019) adapt attention and MLP, the default.  Pfeiffer et al. (2021) adapt once a block, after the
     MLP: targets="*.mlp" adapts what the MLP adds, targets="h.[0-9]" the stream after it was added.  The parallel
     adapter of He et al. (2022) is kind="parallel", targets="*.mlp"; it reads ln_2(h), what the MLP reads.
 
-    Trains:   2 D m + m + D numbers for each place
+    Trains:   2 D m + m + D numbers for each target
     """
 
     m: int = 16
     targets: str | tuple = ("*.attn", "*.mlp")
-    kind: str = "sequential"
+    kind: Literal["sequential", "parallel"] = "sequential"
 
-    name = "adapter"
+    name, lr = "adapter", 1e-2
 
     def inject(self, model, rng):
         if self.kind not in list(KINDS):
@@ -101,7 +100,7 @@ class Adapter(Method):
             raise ValueError(f"m, the width of the bottleneck, must be a whole number of at least 1, not {self.m!r}")
         d, dtype = model.config.n_embd, model.config.dtype
 
-        def wrapper(part):
+        def around(part):
             return KINDS[self.kind](part, Bottleneck(d, self.m, rng, dtype))
 
-        model.wrap(self.targets, wrapper, kind=(CausalSelfAttention, MLP, Block))
+        wrap(model, self.targets, around, kind=(CausalSelfAttention, MLP, Block))

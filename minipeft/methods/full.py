@@ -10,12 +10,12 @@ from .method import Method
 
 @dataclass
 class FullFineTuning(Method):
-    """Train every parameter of the base.  Nothing is wrapped, and nothing can be switched off or given back.
+    """Train every parameter of the base.  Nothing is wrapped; what the weights were is kept beside them.
 
-    Trains:   everything: V D + n_positions D + n_layer (12 D² + 13 D) + 2 D numbers
+    Trains:   V D + n_positions D + n_layer (12 D² + 13 D) + 2 D numbers
     """
 
-    name, trains_base = "full", True
+    name, lr, merges = "full", 1e-3, True
 
     def inject(self, model, rng):
         model.requires_grad_(True)

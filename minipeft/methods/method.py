@@ -3,28 +3,45 @@
 import hashlib
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 import numpy as np
 
-from ..checks import is_seed
-from ..memory import give_back_freed_memory
-from ..model.module import Module, Wrapper
+from ..model.module import Module, Parameter
+from ..validation import is_seed
+from .wrapper import Wrapper, wrappers_of
 
 
 class Method:
-    """A PEFT method: how to put trainable parameters into a frozen model.  Subclasses are dataclasses of settings."""
+    """A PEFT method: how to put trainable parameters into a frozen model.  Subclasses are dataclasses of settings.
 
+    A new method is one file with such a class, and its name in METHODS.  It says inject, and overrides what else is not
+    so for it.  What it trains or changes in the base itself (a bias, say) is kept as it was by get_peft_model, so that
+    disabled, unwrap and save_adapter hold for it, too.  To change a base parameter, inject gives it a new array.
+
+    Class attributes:  name, in METHODS, in files, on the command line; lr, the learning rate that suits it
+    """
+
+    name: str
+    lr = 1e-2
     identity_at_init = True  # before training, the model computes what it computed without the method
-    trains_base = False  # the base's own parameters change, so they cannot be given back
+    merges = False  # what it puts in can be folded into the weights that it stands beside
 
     def inject(self, model, rng):
-        """Wrap layers of the frozen model; all random starting values come from rng."""
+        """Wrap layers of the frozen model, or thaw some of its own parameters; all random values come from rng."""
         raise NotImplementedError(f"{type(self).__name__} does not say how it is put into a model")
 
     def as_saved(self):
         """The method whose layers hold what was saved (the same, unless training used a scaffold)."""
         return self
+
+    def parameter_groups(self, model, lr):
+        """Groups for the optimizer, [{"params": [...], "lr": ...}, ...], for what shall not be trained at lr itself."""
+        return []
+
+    def after_step(self, model, step, steps):
+        """Called by fit after each update, `step` of `steps` done: to prune, to move a budget, to anneal."""
 
 
 @dataclass
@@ -35,6 +52,8 @@ class Stack(Method):
     """
 
     methods: tuple
+
+    name = "stack"
 
     def __post_init__(self):
         several = isinstance(self.methods, (tuple, list)) and len(self.methods) > 0
@@ -48,8 +67,12 @@ class Stack(Method):
         return all(method.identity_at_init for method in self.methods)
 
     @property
-    def trains_base(self):
-        return any(method.trains_base for method in self.methods)
+    def merges(self):
+        return all(method.merges for method in self.methods)
+
+    @property
+    def lr(self):
+        return min(method.lr for method in self.methods)
 
     def inject(self, model, rng):
         for method in self.methods:
@@ -58,135 +81,249 @@ class Stack(Method):
     def as_saved(self):
         return Stack(tuple(method.as_saved() for method in self.methods))
 
+    def parameter_groups(self, model, lr):
+        return [group for method in self.methods for group in method.parameter_groups(model, lr)]
 
-def get_peft_model(model, method, seed=0):
+    def after_step(self, model, step, steps):
+        for method in self.methods:
+            method.after_step(model, step, steps)
+
+
+def get_peft_model(model, method, seed=0, start=None):
     """Freeze everything, put something in: the two acts that all of PEFT shares.
 
     The model is changed in place and returned.  A second call freezes what the first put in, and adds to it; to train
     several methods together, put them in one Stack.
 
+    start: other starting values than the method's own, {glob over paths: an array, a number, or a function of
+    (shape, rng)}; {"*.B": 0.1}, say, or {"*.A": lambda shape, rng: rng.normal(0, 0.02, shape)}.
+
     Raises: ValueError where the method does not fit; TypeError for no model or no method.  The model is then as it was.
     """
+    check_method(model, method, seed)
+    with recorded(model, method, seed):
+        model.requires_grad_(False)
+        method.inject(model, np.random.default_rng(seed))
+        begin_at(model, start or {}, np.random.default_rng(seed))
+    return model
+
+
+def check_method(model, method, seed):
     if not isinstance(model, Module) or not isinstance(method, Method):
         raise TypeError(f"a model and a method are needed, such as LoRA(r=8), not {model!r:.50} and {method!r}")
     if not is_seed(seed):
         raise ValueError(f"seed must be a whole number of at least 0, or None, not {seed!r}")
-    record = (*methods_of(model), (method, seed, fingerprint(model)))
-    with undone_on_error(model):
-        model.requires_grad_(False)
-        give_back_freed_memory()  # of the base's gradient buffers
-        method.inject(model, np.random.default_rng(seed))
-    model.peft = record
-    return model
 
 
-def methods_of(model):
-    """(method, seed, fingerprint of the base) of every get_peft_model, in order."""
-    methods = getattr(model, "peft", ())
-    if methods is None:
+def begin_at(model, start, rng):
+    """Give trained parameters the starting values that get_peft_model was asked for."""
+    trained = [(path, p) for path, p in model.named_parameters() if p.requires_grad]
+    for glob, value in start.items():
+        matching = [(path, p) for path, p in trained if fnmatchcase(path, glob)]
+        if not matching:
+            raise ValueError(f"start: {glob!r} matches no trained parameter; there are: {', '.join(p for p, _ in trained)}")
+        for path, p in matching:
+            values = np.asarray(value(p.data.shape, rng) if callable(value) else value)
+            if values.shape not in ((), p.data.shape):
+                raise ValueError(f"start: {path} has shape {p.data.shape}; it was given {values.shape}")
+            p.data[...] = values
+
+
+@dataclass
+class Record:
+    """What one get_peft_model did, and what is needed to take it off again."""
+
+    method: Method
+    seed: int | None
+    base: str  # the fingerprint of the base
+    replaced: list = field(default_factory=list)  # (path, layer) that stood where something else stands now
+    kept: list = field(default_factory=list)  # Kept: the base's own parameters that the method trains or has changed
+    merged: bool = False
+
+
+@dataclass
+class Kept:
+    """A parameter of the base, and the array that it held before."""
+
+    path: str
+    parameter: Parameter
+    data: np.ndarray
+
+
+def records_of(model):
+    """A Record of every get_peft_model, in order.  Raises: ValueError while they are disabled"""
+    records = getattr(model, "peft", [])
+    if records is None:
         raise ValueError("the methods of this model are disabled: leave the `with disabled(model)` first")
-    return methods
+    return records
+
+
+@contextmanager
+def recorded(model, method, seed):
+    """Write down what the block does to the model, in a Record; if it fails, undo it."""
+    records, digest = records_of(model), fingerprint(model)
+    layers = [(path, node) for path, node in model.walk() if isinstance(node, Module)]
+    base = [(path, p, p.data) for path, p in base_parameters(model)]
+    with undone_on_error(model):
+        yield
+    record, before = Record(method, seed, digest), dict(layers)
+    put_back(model, done := put_back(model, layers))
+    record.replaced = [(path, before[path]) for path, _ in reversed(done)]
+    for path, p, data in base:
+        if p.requires_grad or p.data is not data:
+            record.kept.append(Kept(path, p, data.copy() if p.data is data else data))
+    model.peft = [*records, record]
 
 
 @contextmanager
 def undone_on_error(model):
-    """If the block fails, take off what it wrapped and freeze what it thawed: the model is as it was."""
-    grads = [(parameter, parameter.grad) for _, parameter in model.named_parameters()]
-    present, methods = {id(node) for _, node in model.walk()}, getattr(model, "peft", ())
+    """If the block fails, the model is as it was: its layers, its arrays, what is trained, and its records."""
+    records = list(getattr(model, "peft", None) or [])
+    layers = [(path, node) for path, node in model.walk() if isinstance(node, Module)]
+    arrays = [(p, p.data, p.grad) for _, p in model.named_parameters()]
     try:
         yield
     except BaseException:
-        take_off(model, lambda node: id(node) not in present)
-        for parameter, grad in grads:
-            parameter.grad = grad
-        model.peft = methods
+        put_back(model, layers)
+        for p, data, grad in arrays:
+            p.data, p.grad = data, grad
+        model.peft = records
         raise
 
 
-def take_off(model, which=lambda node: True):
-    """Replace wrappers by their base, outermost first; return what was done, for put_back."""
+def base_parameters(model):
+    """(path, parameter) of the base's own: all that no wrapper brought."""
+    brought = {id(p) for _, wrapper in wrappers_of(model) for _, p in wrapper.own_parameters()}
+    return [(path, p) for path, p in model.named_parameters() if id(p) not in brought]
+
+
+def put_back(model, layers):
+    """Put each (path, layer) in its place, in order; return (path, layer) of what stood there, to undo it in turn."""
     done = []
-    while wrapped := [(path, node) for path, node in model.walk() if under(node) and which(node)]:
-        path, node = wrapped[0]
-        model.set_submodule(path, under(node))
-        done.append((path, node))
-    return done
+    for path, layer in layers:
+        now = model.get_submodule(path)
+        if now is not layer:
+            model.set_submodule(path, layer)
+            done.append((path, now))
+    return done[::-1]
 
 
-def put_back(model, done):
-    for path, node in reversed(done):
-        model.set_submodule(path, node)
+def swap(kept):
+    """Exchange what base parameters hold now with what they held before."""
+    for one in kept:
+        one.parameter.data, one.data = one.data, one.parameter.data
 
 
-def under(node):
-    """What a wrapper, or a layer that one was merged into, stands in place of; None for any other node."""
-    return node.base if isinstance(node, Wrapper) else getattr(node, "merged_from", (None,))[0]
+def take_off(model):
+    """Make the model its base, bit for bit; return how to undo it: (layers for put_back, what to swap)."""
+    records, undo = getattr(model, "peft", None) or [], []
+    for record in reversed(records):
+        undo = put_back(model, record.replaced) + undo
+    while by_hand := wrappers_of(model)[:1]:  # wrapped by model.wrap, without a method
+        undo = put_back(model, [(path, wrapper.base) for path, wrapper in by_hand]) + undo
+    kept = [one for record in records for one in record.kept]
+    swap(reversed(kept))
+    return undo, kept
 
 
-def is_merged(model):
-    """True if merge folded a wrapper into one of the layers."""
-    return any(under(node) and not isinstance(node, Wrapper) for _, node in model.walk())
+@contextmanager
+def taken_off(model):
+    """Inside, the model is its base; afterwards everything is back in its place."""
+    layers, kept = take_off(model)
+    try:
+        yield model
+    finally:
+        swap(kept)
+        put_back(model, layers)
+
+
+@contextmanager
+def disabled(model):
+    """with disabled(model): ...   Inside, the model is its base, bit for bit; afterwards the methods are back."""
+    records = records_of(model)
+    with taken_off(model):
+        model.peft = None
+        try:
+            yield model
+        finally:
+            model.peft = records
 
 
 def unwrap(model):
-    """Take off every wrapper, merged ones too; return the model, bit for bit the base that it was (still frozen)."""
-    if any(method.trains_base for method, _, _ in methods_of(model)):
-        raise ValueError("full fine-tuning changed the base itself: load the base again to have it back")
-    take_off(model)
-    model.peft = ()
+    """Take off every method, merged ones too; return the model, bit for bit the base that it was, and frozen."""
+    records_of(model)
+    _, kept = take_off(model)
+    for one in kept:
+        one.parameter.requires_grad = False
+    model.peft = []
     return model
 
 
 def merge(model):
     """Fold every wrapper into the weights it stands for and drop it: the same function, at no extra cost.
 
-    The pristine layers are kept out of sight (merged_from), so that unwrap still gives the base back bit for bit:
-    subtracting ΔW again would leave rounding errors.
+    The wrappers are kept out of the tree, in model.peft, so that unwrap still gives the base back bit for bit:
+    subtracting ΔW again would leave rounding errors.  What a method trained in the base itself is there already.
 
     Raises: ValueError that says why, if a wrapper cannot be folded; the model is then as it was.
     """
-    methods_of(model)  # while disabled there is nothing to fold, and nothing would be said
-    inside = {id(node.base) for _, node in model.walk() if isinstance(node, Wrapper)}
-    wrappers = [(path, node) for path, node in model.walk() if isinstance(node, Wrapper) and id(node) not in inside]
-    folded = [(path, node, node.fold()) for path, node in wrappers]
-    for path, node, layer in folded:
-        layer.merged_from = (node,)  # in a tuple it is no branch of the tree: nothing is listed or trained twice
-        model.set_submodule(path, layer)
+    records = records_of(model)
+    outermost = [(path, wrapper) for path, wrapper in wrappers_of(model) if not is_inside(path, model)]
+    folded = [(path, wrapper.fold()) for path, wrapper in outermost]
+    if folded:
+        last = records[-1] if records else Record(Method(), None, fingerprint(model))
+        last.replaced = outermost + last.replaced
+        model.peft = records or [last]
+        for record in model.peft:
+            record.merged = True
+    put_back(model, folded)
     return model
 
 
-@contextmanager
-def disabled(model):
-    """with disabled(model): ...   Inside, the model is its base; afterwards the wrappers are back.
-
-    Raises: ValueError after full fine-tuning, which leaves no base to go back to.
-    """
-    methods = methods_of(model)
-    if any(method.trains_base for method, _, _ in methods):
-        raise ValueError("full fine-tuning has no switch: it changed the base itself")
-    done, model.peft = take_off(model), None
-    try:
-        yield model
-    finally:
-        put_back(model, done)
-        model.peft = methods
+def is_inside(path, model):
+    """True if the layer at this path is what another wrapper stands around."""
+    parent, _, name = path.rpartition(".")
+    return name == "base" and isinstance(model.get_submodule(parent), Wrapper)
 
 
-def inside_wrappers(model):
-    """The ids of the parameters that methods put in; every other is the base's own."""
-    return {id(p) for _, node in model.walk() if isinstance(node, Wrapper) for _, p in node.own_parameters()}
+def is_merged(model):
+    """True if merge folded a wrapper into one of the layers."""
+    return any(record.merged for record in records_of(model))
+
+
+def parameter_groups(model, lr):
+    """What is trained in the model, in groups for an optimizer: as its methods ask, and the rest at lr."""
+    groups, claimed = [], set()
+    for record in getattr(model, "peft", None) or []:
+        for group in record.method.parameter_groups(model, lr):
+            params = [p for p in group["params"] if p.requires_grad and id(p) not in claimed]
+            claimed |= {id(p) for p in params}
+            groups += [group | {"params": params}] if params else []
+    rest = [p for _, p in model.named_parameters() if p.requires_grad and id(p) not in claimed]
+    return ([{"params": rest}] if rest else []) + groups
+
+
+def after_step(model, step, steps):
+    """Let every method in the model do what it does after an update."""
+    for record in records_of(model):
+        record.method.after_step(model, step, steps)
 
 
 def fingerprint(model):
-    """A digest of the base: its shape and its weights, whatever is wrapped around them.
+    """A digest of the base: its shape and its weights, whatever methods have done to it since.
 
     Taken in float32, so that a base loaded in float64 is the same base.
     """
-    inside = inside_wrappers(model)
     shape = {name: value for name, value in vars(model.config).items() if name != "dtype"}
     digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
-    for path, parameter in model.named_parameters():
-        if id(parameter) not in inside:
-            digest.update(".".join(name for name in path.split(".") if name != "base").encode())
-            digest.update(np.ascontiguousarray(parameter.data, "<f4"))
+    with taken_off(model):
+        for path, array in base_arrays(model):
+            digest.update(path.encode())
+            digest.update(array)
     return digest.hexdigest()
+
+
+def base_arrays(model):
+    """(path, array) of all numbers of a base, parameters in float32."""
+    for path, parameter in model.named_parameters():
+        yield path, np.ascontiguousarray(parameter.data, "<f4")

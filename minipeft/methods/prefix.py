@@ -4,11 +4,37 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..checks import is_whole
-from ..model.generate import ShiftedPositions, virtual_tokens
 from ..model.layers import Linear
-from ..model.module import Module, Parameter, Wrapper
+from ..model.module import Module, Parameter
+from ..validation import is_whole
 from .method import Method
+from .wrapper import Wrapper, virtual_tokens, wrap
+
+
+class ShiftedPositions(Wrapper):
+    """y = wpe[positions + offset]: the tokens start further along, after virtual or cached ones.
+
+    Shapes:   positions (T,) of integers, y (T, D)
+    Raises:   ValueError if they would run over the last position
+    """
+
+    cannot_fold = "virtual tokens, and the positions that they take, are not a change of any weight"
+
+    def __init__(self, base, offset):
+        super().__init__(base)
+        self.virtual_tokens = self.offset = offset
+
+    def forward(self, positions):
+        last, n = positions[-1] + self.offset, self.positions()
+        if last >= n:
+            raise ValueError(
+                f"{len(positions)} tokens after {self.offset} virtual or cached ones need {last + 1} positions; "
+                f"this model has n_positions = {n}"
+            )
+        return self.base(positions + self.offset)
+
+    def positions(self):
+        return self.base.positions() if isinstance(self.base, ShiftedPositions) else len(self.base.weight.data)
 
 
 def check_m(m, model):
@@ -45,23 +71,21 @@ class PrefixAttention(Wrapper):
         """(P_k, P_v) and their backward."""
 
         def backward(dP_k, dP_v):
-            if self.P_k.requires_grad:
-                self.P_k.grad += dP_k
-            if self.P_v.requires_grad:
-                self.P_v.grad += dP_v
+            self.P_k.add(dP_k)
+            self.P_v.add(dP_v)
 
         return self.P_k.data, self.P_v.data, backward
 
     def forward(self, q, k, v):
-        P_k, P_v, prefix_backward = self.prefix()
+        P_k, P_v, back_prefix = self.prefix()
         m, before = len(P_k), (len(q), *P_k.shape)
         keys = np.concatenate([np.broadcast_to(P_k, before), k], axis=1)  # (N, m + S, D)
         values = np.concatenate([np.broadcast_to(P_v, before), v], axis=1)
-        o, base_backward = self.base(q, keys, values)
+        o, back_base = self.base(q, keys, values)
 
         def backward(do):
-            dq, dkeys, dvalues = base_backward(do)
-            prefix_backward(dkeys[:, :m].sum(0), dvalues[:, :m].sum(0))
+            dq, dkeys, dvalues = back_base(do)
+            back_prefix(dkeys[:, :m].sum(0), dvalues[:, :m].sum(0))
             return dq, dkeys[:, m:], dvalues[:, m:]
 
         return o, backward
@@ -80,13 +104,12 @@ class PrefixEncoder(Module):
         self.linear = Linear(d, d, rng, d**-0.5, dtype)
 
     def forward(self):
-        u, linear_backward = self.linear(self.E.data)
+        u, back_linear = self.linear(self.E.data)
         z = np.tanh(u)
 
         def backward(dz):
-            dE = linear_backward(dz * (1 - z * z))
-            if self.E.requires_grad:
-                self.E.grad += dE
+            dE = back_linear(dz * (1 - z * z))
+            self.E.add(dE)
 
         return z, backward
 
@@ -106,12 +129,12 @@ class ReparametrisedPrefix(PrefixAttention):
         self.encoder, self.up = encoder, Linear(d, 2 * d, rng, 0.02, dtype)
 
     def prefix(self):
-        z, encoder_backward = self.encoder()
-        P, up_backward = self.up(z)  # (m, 2 D)
+        z, back_encoder = self.encoder()
+        P, back_up = self.up(z)  # (m, 2 D)
         P_k, P_v = np.split(P, 2, axis=-1)
 
         def backward(dP_k, dP_v):
-            encoder_backward(up_backward(np.concatenate([dP_k, dP_v], axis=-1)))
+            back_encoder(back_up(np.concatenate([dP_k, dP_v], axis=-1)))
 
         return P_k, P_v, backward
 
@@ -124,26 +147,27 @@ class ReparametrisedPrefix(PrefixAttention):
 class PrefixTuning(Method):
     """m learned keys and values in every layer; the tokens move to positions m ... m + T − 1.
 
-    reparametrise: a small network writes the prefix while training (hidden width D), and is dropped on saving.
+    m: number of virtual tokens
+    reparametrise: a small network writes the prefix while training (hidden width D), and is dropped on saving
 
-    Trains:   2 m D numbers a layer; reparametrised n_layer (2 D² + 2 D) + m D + D² + D while training
+    Trains:   n_layer 2 m D numbers; n_layer (2 D² + 2 D) + m D + D² + D numbers while training, if reparametrise
     Raises:   ValueError for m < 1, or an m that leaves no position for a token
     """
 
     m: int = 8
     reparametrise: bool = False
 
-    name, identity_at_init = "prefix", False
+    name, lr, identity_at_init = "prefix", 1e-1, False
 
     def inject(self, model, rng):
         check_m(self.m, model)
         d, dtype = model.config.n_embd, model.config.dtype
         if self.reparametrise:
             encoder = PrefixEncoder(self.m, d, rng, dtype)
-            model.wrap("*.core", lambda core: ReparametrisedPrefix(core, encoder, d, rng, dtype))
+            wrap(model, "*.core", lambda core: ReparametrisedPrefix(core, encoder, d, rng, dtype))
         else:
-            model.wrap("*.core", lambda core: PrefixAttention(core, self.m, d, rng, dtype))
-        model.wrap("wpe", lambda wpe: ShiftedPositions(wpe, self.m))
+            wrap(model, "*.core", lambda core: PrefixAttention(core, self.m, d, rng, dtype))
+        wrap(model, "wpe", lambda wpe: ShiftedPositions(wpe, self.m))
 
     def as_saved(self):
         return replace(self, reparametrise=False)

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..model.module import Parameter, Wrapper
+from ..model.module import Parameter
 from .method import Method
 from .prefix import check_m
+from .wrapper import Wrapper, wrap
 
 
 class SoftPrompt(Wrapper):
@@ -29,18 +30,24 @@ class SoftPrompt(Wrapper):
 
     def forward(self, ids):
         P, m = self.P, len(self.P.data)
-        x, base_backward = self.base(ids)
+        x, back_base = self.base(ids)  # (N, T, D)
+        y = np.concatenate([np.broadcast_to(P.data, (len(x), *P.data.shape)), x], axis=1)  # (N, m + T, D)
 
         def backward(dy):
-            if P.requires_grad:
-                P.grad += dy[:, :m].sum(0)
-            base_backward(dy[:, m:])
+            P.add(dy[:, :m].sum(0))
+            back_base(dy[:, m:])
 
-        return np.concatenate([np.broadcast_to(P.data, (len(x), *P.data.shape)), x], axis=1), backward
+        return y, backward
 
 
 class DropPrompt(Wrapper):
-    """y = base(x without its first m rows): no loss is asked of the prompt.  Its dx is zero there."""
+    """No loss is asked of the prompt: its m rows are dropped before the head.
+
+        y = base(x[m:])
+        dx[m:] = base's dx,   dx[:m] = 0
+
+    Shapes:   x (N, m + T, D), y (N, T, D)
+    """
 
     only_at_start = True
     cannot_fold = SoftPrompt.cannot_fold
@@ -51,14 +58,11 @@ class DropPrompt(Wrapper):
 
     def forward(self, x):
         m, shape = self.m, x.shape
-        y, base_backward = self.base(x[:, m:])
+        y, back_base = self.base(x[:, m:])
 
-        def backward(dy, need_dx=True):
-            d = base_backward(dy, need_dx)
-            if not need_dx:
-                return None
+        def backward(dy):
             dx = np.zeros(shape, dy.dtype)
-            dx[:, m:] = d
+            dx[:, m:] = back_base(dy)
             return dx
 
         return y, backward
@@ -68,17 +72,19 @@ class DropPrompt(Wrapper):
 class PromptTuning(Method):
     """m learned rows before the token embeddings, at positions 0 ... m − 1; they are dropped again before the head.
 
+    m: number of virtual tokens
+
     Trains:   m D numbers
     Raises:   ValueError for m < 1, or an m that leaves no position for a token
     """
 
     m: int = 8
 
-    name, identity_at_init = "prompt", False
+    name, lr, identity_at_init = "prompt", 3e-2, False
 
     def inject(self, model, rng):
         check_m(self.m, model)
         E = model.lm_head.weight.data  # the token embedding, whatever is wrapped around wte
         P = E[rng.integers(0, len(E), self.m)].copy()
-        model.wrap("wte", lambda wte: SoftPrompt(wte, P))
-        model.wrap("ln_f", lambda ln_f: DropPrompt(ln_f, self.m))
+        wrap(model, "wte", lambda wte: SoftPrompt(wte, P))
+        wrap(model, "ln_f", lambda ln_f: DropPrompt(ln_f, self.m))

@@ -4,22 +4,21 @@ from dataclasses import asdict
 
 import numpy as np
 
-from ..checks import is_seed
 from ..files import FileError, read_npz, write_npz
-from ..model.module import Wrapper
-from .method import Stack, fingerprint, get_peft_model, inside_wrappers, is_merged, methods_of, undone_on_error
+from ..validation import is_seed
+from .method import Stack, base_parameters, fingerprint, get_peft_model, is_merged, records_of, undone_on_error
+from .wrapper import wrappers_of
 
 
 def own_arrays(model):
     """{path: array} of what the methods put into the model."""
-    wrappers = [(path, node) for path, node in model.walk() if isinstance(node, Wrapper)]
-    return {f"{path}.{name}": array for path, node in wrappers for name, array in node.own_arrays().items()}
+    return {f"{path}.{name}": array for path, wrapper in wrappers_of(model) for name, array in wrapper.own_arrays().items()}
 
 
 def trained_in_base(model):
-    """{path: array} of the base's own parameters that are trained."""
-    inside = inside_wrappers(model)
-    return {path: p.data for path, p in model.named_parameters() if p.requires_grad and id(p) not in inside}
+    """{path: array} of the base's own parameters that methods train, or have changed."""
+    kept = {id(one.parameter) for record in records_of(model) for one in record.kept}
+    return {path: p.data for path, p in base_parameters(model) if id(p) in kept}
 
 
 def to_json(method):
@@ -52,15 +51,15 @@ def save_adapter(model, path):
     Raises: ValueError if the model carries no method, or one that is merged into the weights or disabled; if the base
     was changed by anything but a method that is saved with it; if what was trained is no longer finite
     """
-    methods = methods_of(model)
-    if not methods:
+    records = records_of(model)
+    if not records:
         raise ValueError("this model carries no PEFT method: there is nothing to save")
-    if is_merged(model):
-        raise ValueError("a method was merged into the weights and cannot be saved apart: save it before merge")
-    trained, base = trained_in_base(model), methods[0][2]
-    if trained and not any(method.trains_base for method, _, _ in methods):
-        raise ValueError(f"no method trains {', '.join(trained)}, and loading would not restore them: freeze them")
-    if not trained and fingerprint(model) != base:
+    if merged := [record.method for record in records if record.merged]:
+        raise ValueError(f"{merged[0]} was merged into the weights and cannot be saved apart: save it before merge")
+    trained, base = trained_in_base(model), records[0].base
+    if stray := [path for path, p in base_parameters(model) if p.requires_grad and path not in trained]:
+        raise ValueError(f"no method trains {', '.join(stray)}, and loading would not restore them: freeze them")
+    if fingerprint(model) != base:
         raise ValueError("the base was changed after the first method was put in, and no adapter holds that change")
     arrays = own_arrays(model) | trained
     if spoilt := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
@@ -68,7 +67,7 @@ def save_adapter(model, path):
     header = {
         "kind": "adapter",
         "version": 1,
-        "methods": [to_json(method.as_saved()) | {"seed": seed} for method, seed, _ in methods],
+        "methods": [to_json(record.method.as_saved()) | {"seed": record.seed} for record in records],
         "base": base,
         "config": vars(model.config),
     }
@@ -82,7 +81,7 @@ def load_adapter(model, path):
     or adds arrays.  The model is then as it was.
     """
     config, base, methods, arrays = read_adapter(path)
-    if methods_of(model):
+    if records_of(model):
         raise ValueError("this model already carries a PEFT method: unwrap(model) first")
     for name, ours in vars(model.config).items():
         if name != "dtype" and config.get(name) != ours:

@@ -1,8 +1,6 @@
 """Causal self-attention: a core without parameters, and the four projections around it."""
 
-import numpy as np
-
-from .functional import dot, softmax, transposed
+from .functional import causal_mask, softmax, softmax_backward, transposed
 from .layers import Linear
 from .module import Module
 
@@ -10,11 +8,10 @@ from .module import Module
 class Attention(Module):
     """Scaled dot-product attention, H heads side by side, with nothing to learn (Vaswani et al., 2017, eq. 1).
 
-        p = softmax(q kᵀ / √K + mask),   o = p v                         per head
+        z = q kᵀ / √K + mask,   p = softmax(z),   o = p v                per head
         dv = pᵀ do,   dp = do vᵀ,   dz = p ⊙ (dp − Σ_s dp ⊙ p),   dq = dz k / √K,   dk = dzᵀ q / √K
 
-    Keys may outnumber queries: query t sees keys 0 ... t + S − T, so the first S − T keys are seen by all.  That is
-    where a prefix and a cache of past keys go.
+    Keys may outnumber queries: query t sees keys 0 ... t + S − T, so the first S − T keys are seen by all.
 
     Shapes:   q, o (N, T, D), k, v (N, S, D), p (N, H, T, S)
     """
@@ -25,28 +22,27 @@ class Attention(Module):
     def split(self, x):
         return x.reshape(*x.shape[:2], self.n_head, -1).swapaxes(1, 2)  # (N, T, D) -> (N, H, T, K), a view
 
-    def merge(self, x):
+    def join(self, x):
         return x.swapaxes(1, 2).reshape(len(x), x.shape[2], -1)  # (N, H, T, K) -> (N, T, D)
 
     def forward(self, q, k, v):
-        qh, kh, vh = self.split(q), self.split(k), self.split(v)
-        T, S, scale = qh.shape[2], kh.shape[2], qh.shape[3] ** -0.5
-        z = (scale * qh) @ transposed(kh)  # (N, H, T, S)
-        if T > 1:
-            z += np.where(np.tri(T, S, S - T, dtype=bool), 0, -np.inf).astype(z.dtype)
+        T, S, scale = q.shape[1], k.shape[1], (q.shape[2] // self.n_head) ** -0.5
+        q, k, v = scale * self.split(q), self.split(k), self.split(v)  # (N, H, T, K), (N, H, S, K) twice
+        z = q @ transposed(k)  # (N, H, T, S)
+        z += causal_mask(T, S, z.dtype)
         p = softmax(z)
+        o = p @ v  # (N, H, T, K)
 
         def backward(do):
-            doh = self.split(do)
-            dv = p.swapaxes(-1, -2) @ doh  # (N, H, S, K)
-            dz = doh @ transposed(vh)  # (N, H, T, S), dp so far
-            dz -= dot(dz, p)
-            dz *= p
-            dq = (dz @ kh) * scale  # (N, H, T, K)
-            dk = dz.swapaxes(-1, -2) @ (scale * qh)
-            return self.merge(dq), self.merge(dk), self.merge(dv)
+            do = self.split(do)
+            dv = p.swapaxes(-1, -2) @ do  # (N, H, S, K)
+            dp = do @ transposed(v)  # (N, H, T, S)
+            dz = softmax_backward(dp, p)
+            dq = scale * (dz @ k)  # (N, H, T, K)
+            dk = dz.swapaxes(-1, -2) @ q  # (N, H, S, K); q holds the scale already
+            return self.join(dq), self.join(dk), self.join(dv)
 
-        return self.merge(p @ vh), backward
+        return self.join(o), backward
 
 
 class CausalSelfAttention(Module):
@@ -70,11 +66,8 @@ class CausalSelfAttention(Module):
         o, back_core = self.core(q, k, v)
         y, back_o = self.o_proj(o)
 
-        def backward(dy, need_dx=True):
-            if not need_dx and not any(part.trains() for part in (self.q_proj, self.k_proj, self.v_proj, self.core)):
-                return back_o(dy, need_dx=False)
+        def backward(dy):
             dq, dk, dv = back_core(back_o(dy))
-            dx_q, dx_k, dx_v = back_q(dq, need_dx), back_k(dk, need_dx), back_v(dv, need_dx)
-            return dx_q + dx_k + dx_v if need_dx else None
+            return back_q(dq) + back_k(dk) + back_v(dv)
 
         return y, backward

@@ -1,5 +1,7 @@
 """Mathematics without parameters: softmax, gelu and its slope, and the few sums that every backward needs."""
 
+from functools import lru_cache
+
 import numpy as np
 
 
@@ -18,9 +20,9 @@ def outer(x, dy):
     return rows(x).T @ rows(dy)
 
 
-def total(dy):
-    """db for y = ... + b: dy summed over batch and time, (..., O) -> (O,)."""
-    return rows(dy).sum(0)
+def total(dy, x=None):
+    """Σ dy, or Σ dy ⊙ x, over batch and time: db of y = ... + b, dg of y = x ⊙ g.  (..., O) -> (O,)."""
+    return rows(dy if x is None else dy * x).sum(0)
 
 
 def dot(a, b):
@@ -42,6 +44,65 @@ def softmax(z):
     np.exp(p, out=p)
     p /= np.einsum("...s->...", p)[..., None]
     return p
+
+
+def softmax_backward(dp, p):
+    """dz = p ⊙ (dp − Σ_s dp ⊙ p), for p = softmax(z) along the last axis."""
+    dz = dp - dot(dp, p)
+    dz *= p
+    return dz
+
+
+def softmax_log(z, targets):
+    """p = softmax(z) along the last axis, and log p at the targets = z_target − max z − log Σ exp(z − max z).
+
+    Shapes:   z, p (..., V); targets, log p (...) of integers
+    """
+    p = z - z.max(-1, keepdims=True)
+    log_p = np.take_along_axis(p, targets[..., None], -1)[..., 0]
+    np.exp(p, out=p)
+    normaliser = np.einsum("...v->...", p)
+    p /= normaliser[..., None]
+    return p, log_p - np.log(normaliser)
+
+
+def cross_entropy_backward(p, targets, weight):
+    """dz = weight ⊙ (p − onehot(targets)); the one-hot is never formed.
+
+    Shapes:   p, dz (..., V); targets, weight (...)
+    """
+    dz = p * weight[..., None]
+    at_target = np.take_along_axis(dz, targets[..., None], -1) - weight[..., None]
+    np.put_along_axis(dz, targets[..., None], at_target, -1)
+    return dz
+
+
+@lru_cache(maxsize=32)
+def causal_mask(T, S, dtype):
+    """0 where query t may see key s ≤ t + S − T, −∞ elsewhere, (T, S): to be added to the scores."""
+    mask = np.where(np.tri(T, S, S - T, dtype=bool), 0, -np.inf).astype(dtype)
+    mask.flags.writeable = False
+    return mask
+
+
+def standardise(x, eps):
+    """x̂ = (x − mean x) / σ along the last axis, and 1 / σ, where σ = √(var x + ε).
+
+    Shapes:   x, x̂ (..., D), 1 / σ (..., 1)
+    """
+    xhat = x - mean(x)
+    rstd = 1 / np.sqrt(dot(xhat, xhat) / x.shape[-1] + eps)
+    xhat *= rstd
+    return xhat, rstd
+
+
+def standardise_backward(dxhat, xhat, rstd):
+    """dx = (dx̂ − mean dx̂ − x̂ mean(dx̂ ⊙ x̂)) / σ."""
+    along = dot(dxhat, xhat) / xhat.shape[-1]
+    dx = dxhat - mean(dxhat)
+    dx -= xhat * along
+    dx *= rstd
+    return dx
 
 
 def gelu(x):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..checks import is_whole
+from ..validation import is_whole
 from .attention import CausalSelfAttention
 from .layers import GELU, Embedding, LayerNorm, Linear, TiedHead
 from .module import Module, chain, lowest_trained
@@ -67,15 +67,14 @@ class Block(Module):
         a, back_attn = chain(x, self.ln_1, self.attn)
         h = x + a
         m, back_mlp = chain(h, self.ln_2, self.mlp)
+        y = h + m
 
-        def backward(dy, need_dx=True):
-            if not need_dx and not (self.ln_1.trains() or self.attn.trains()):
-                return back_mlp(dy, need_dx=False)
+        def backward(dy):
             dh = dy + back_mlp(dy)
-            da = back_attn(dh, need_dx)
-            return dh + da if need_dx else None
+            dx = dh + back_attn(dh)
+            return dx
 
-        return h + m, backward
+        return y, backward
 
 
 class GPT2(Module):
@@ -103,24 +102,41 @@ class GPT2(Module):
         self.lm_head = TiedHead(self.wte.weight)
 
     def forward(self, ids):
-        ids = np.asarray(ids)
-        if ids.ndim != 2 or not ids.size:
-            raise ValueError(f"ids must have shape (N, T), N sequences of T tokens, not {ids.shape}")
-        tok, back_tok = self.wte(ids)  # (N, T, D)
-        T = tok.shape[1]  # tok's length, not ids': a soft prompt makes it longer
-        if T > self.config.n_positions:
-            virtual, n = T - ids.shape[1], self.config.n_positions
-            raise ValueError(f"{T} tokens, {virtual} of them virtual, do not fit into n_positions = {n}")
-        pos, back_pos = self.wpe(np.arange(T))  # (T, D)
-        layers = [*self.h, self.ln_f, self.lm_head]
-        embeds = self.wte.trains() or self.wpe.trains()
-        first = 0 if embeds else lowest_trained(layers)
-        logits, back_body = chain(tok + pos, *layers, first=first)
+        layers = [self.embed, *self.h, self.ln_f, self.lm_head]
+        logits, back_layers = chain(check_batch(ids), *layers, first=self.first_trained())
 
         def backward(dlogits):
-            dx = back_body(dlogits, need_dx=embeds)
-            if embeds:
-                back_pos(dx.sum(0))
-                back_tok(dx)
+            back_layers(dlogits)  # ids have no gradient
 
         return logits, backward
+
+    def embed(self, ids):
+        """x = wte[ids] + wpe[0 ... T−1]; dx goes to both, and a position gets that of all N sequences."""
+        tok, back_tok = self.wte(ids)  # (N, T, D)
+        pos, back_pos = self.wpe(np.arange(check_length(tok, self.config)))  # (T, D)
+
+        def backward(dx):
+            back_pos(dx.sum(0))
+            back_tok(dx)
+
+        return tok + pos, backward
+
+    def first_trained(self):
+        """The number of the lowest of [embed, *h, ln_f, lm_head] that trains anything, where backward ends."""
+        embeddings_train = self.wte.trains() or self.wpe.trains()
+        return 0 if embeddings_train else 1 + lowest_trained([*self.h, self.ln_f, self.lm_head])
+
+
+def check_batch(ids):
+    ids = np.asarray(ids)
+    if ids.ndim != 2 or not ids.size:
+        raise ValueError(f"ids must have shape (N, T), N sequences of T tokens, not {ids.shape}")
+    return ids
+
+
+def check_length(tok, config):
+    """T, the number of rows to a sequence, which must have a position each."""
+    T = tok.shape[1]
+    if T > config.n_positions:
+        raise ValueError(f"{T} rows of embeddings a sequence do not fit into n_positions = {config.n_positions}")
+    return T

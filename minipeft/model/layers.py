@@ -3,10 +3,12 @@
 Lesson 01 writes Linear, GELU, LayerNorm and their chain by hand; lesson 09 is about Dropout.
 """
 
+from copy import copy
+
 import numpy as np
 
-from ..checks import is_real
-from .functional import dot, gelu, matmul, mean, outer, total
+from ..validation import is_real
+from .functional import gelu, matmul, outer, standardise, standardise_backward, total
 from .module import Module, Parameter
 
 
@@ -27,22 +29,54 @@ class Linear(Module):
         self.weight = Parameter(rng.normal(0, std, (d_in, d_out)).astype(dtype))
         self.bias = Parameter(np.zeros(d_out, dtype))
 
+    @classmethod
+    def from_arrays(cls, W, b=None, requires_grad=True):
+        """A Linear with this weight (I, O) and bias (O,), zero if none is given."""
+        layer, W = cls.__new__(cls), np.asarray(W)
+        b = np.zeros(W.shape[1:], W.dtype) if b is None else np.asarray(b)
+        if W.ndim != 2 or b.shape != W.shape[1:]:
+            raise ValueError(f"a Linear needs a weight (I, O) and a bias (O,), not {W.shape} and {b.shape}")
+        layer.weight, layer.bias = Parameter(W, requires_grad), Parameter(b, requires_grad)
+        return layer
+
+    @property
+    def shape(self):
+        """(I, O)"""
+        return self.weight.data.shape
+
+    @property
+    def dtype(self):
+        return self.bias.data.dtype
+
+    def matrix(self):
+        """W as an array (I, O), however it is stored."""
+        return self.weight.data
+
+    def plus(self, delta):
+        """A frozen Linear like this one, with the weight W + ΔW."""
+        layer = copy(self)
+        layer.weight = Parameter(self.matrix() + delta, requires_grad=False)
+        return layer
+
     def forward(self, x):
+        check_width(x, self)
         W, b = self.weight, self.bias
-        if x.shape[-1] != len(W.data):
-            raise ValueError(f"this Linear maps {len(W.data)} numbers to {W.data.shape[1]}; it was given {x.shape[-1]}")
-        kept = x if W.requires_grad else None
         y = matmul(x, W.data)
         y += b.data
+        x = W.needs(x)
 
-        def backward(dy, need_dx=True):
-            if kept is not None:
-                W.grad += outer(kept, dy)
-            if b.requires_grad:
-                b.grad += total(dy)
-            return matmul(dy, W.data.T) if need_dx else None
+        def backward(dy):
+            W.add(outer, x, dy)
+            b.add(total, dy)
+            return matmul(dy, W.data.T)
 
         return y, backward
+
+
+def check_width(x, linear):
+    d_in, d_out = linear.shape
+    if x.shape[-1] != d_in:
+        raise ValueError(f"this Linear maps {d_in} numbers to {d_out}; it was given {x.shape[-1]}")
 
 
 class Embedding(Module):
@@ -60,11 +94,7 @@ class Embedding(Module):
         self.weight = Parameter(rng.normal(0, std, (n, d)).astype(dtype))
 
     def forward(self, ids):
-        W, ids = self.weight, np.asarray(ids)
-        if ids.dtype.kind not in "iu":
-            raise TypeError(f"token ids must be integers, not {ids.dtype}")
-        if ids.size and not (ids.min() >= 0 and ids.max() < len(W.data)):
-            raise ValueError(f"ids must lie in 0 ... {len(W.data) - 1}; these go from {ids.min()} to {ids.max()}")
+        W, ids = self.weight, check_ids(ids, len(self.weight.data))
 
         def backward(dy):
             if W.requires_grad:
@@ -73,11 +103,21 @@ class Embedding(Module):
         return W.data[ids], backward
 
 
+def check_ids(ids, V):
+    """ids as an array.  Raises: TypeError unless they are integers, ValueError unless they lie in 0 ... V − 1"""
+    ids = np.asarray(ids)
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"token ids must be integers, not {ids.dtype}")
+    if ids.size and not (ids.min() >= 0 and ids.max() < V):
+        raise ValueError(f"ids must lie in 0 ... {V - 1}; these go from {ids.min()} to {ids.max()}")
+    return ids
+
+
 class LayerNorm(Module):
     """Centre each vector, scale it to unit variance, then apply a learned gain and shift (Ba et al., 2016).
 
         x̂ = (x − mean x) / σ,   σ = √(var x + ε),   y = x̂ ⊙ g + b
-        dg = Σ dy ⊙ x̂,   db = Σ dy,   dx = (dx̂ − mean dx̂ − x̂ mean(dx̂ ⊙ x̂)) / σ,   dx̂ = dy ⊙ g
+        dg = Σ dy ⊙ x̂,   db = Σ dy,   dx̂ = dy ⊙ g,   dx = (dx̂ − mean dx̂ − x̂ mean(dx̂ ⊙ x̂)) / σ
 
     Shapes:   x, y (..., D), weight g (D,), bias b (D,)
     At init:  g = 1, b = 0
@@ -87,38 +127,33 @@ class LayerNorm(Module):
         self.weight, self.bias, self.eps = Parameter(np.ones(d, dtype)), Parameter(np.zeros(d, dtype)), eps
 
     def forward(self, x):
-        g, b, D = self.weight, self.bias, x.shape[-1]
-        xhat = x - mean(x)
-        rstd = 1 / np.sqrt(dot(xhat, xhat) / D + self.eps)
-        xhat *= rstd
+        g, b = self.weight, self.bias
+        xhat, rstd = standardise(x, self.eps)  # x̂ and 1 / σ
         y = xhat * g.data
         y += b.data
 
-        def backward(dy, need_dx=True):
-            if g.requires_grad:
-                g.grad += total(dy * xhat)
-            if b.requires_grad:
-                b.grad += total(dy)
-            if not need_dx:
-                return None
-            dx = dy * g.data  # dx̂, centred and scaled in place from here on
-            along = dot(dx, xhat) / D
-            dx -= mean(dx)
-            dx -= xhat * along
-            dx *= rstd
-            return dx
+        def backward(dy):
+            g.add(total, dy, xhat)
+            b.add(total, dy)
+            return standardise_backward(dy * g.data, xhat, rstd)
 
         return y, backward
 
 
 class GELU(Module):
-    """The tanh form of the Gaussian error linear unit: y = ½ x (1 + tanh(√(2/π) (x + 0.044715 x³)))."""
+    """The tanh form of the Gaussian error linear unit (Hendrycks & Gimpel, 2016), as GPT-2 has it.
+
+        y = ½ x (1 + tanh(√(2/π) (x + 0.044715 x³)))
+        dx = dy ⊙ slope,   slope = dy/dx at x
+
+    Shapes:   x, y (...)
+    """
 
     def forward(self, x):
         y, slope = gelu(x)
 
-        def backward(dy, need_dx=True):
-            return dy * slope if need_dx else None
+        def backward(dy):
+            return dy * slope
 
         return y, backward
 
@@ -140,14 +175,14 @@ class Dropout(Module):
 
     def forward(self, x):
         if not self.training or self.p == 0:
-            return x, lambda dy, need_dx=True: dy if need_dx else None
+            return x, lambda dy: dy
         M = (self.rng.random(x.shape, dtype="float32") >= self.p).astype(x.dtype)
         M /= 1 - self.p
 
-        def backward(dy, need_dx=True):
-            return dy * M if need_dx else None
+        def backward(dy):
+            return M * dy
 
-        return x * M, backward
+        return M * x, backward
 
 
 class TiedHead(Module):
@@ -164,11 +199,11 @@ class TiedHead(Module):
 
     def forward(self, x):
         E = self.weight
-        kept = x if E.requires_grad else None
+        logits = matmul(x, E.data.T)
+        x = E.needs(x)
 
-        def backward(dlogits, need_dx=True):
-            if kept is not None:
-                E.grad += outer(dlogits, kept)
-            return matmul(dlogits, E.data) if need_dx else None
+        def backward(dlogits):
+            E.add(outer, dlogits, x)
+            return matmul(dlogits, E.data)
 
-        return matmul(x, E.data.T), backward
+        return logits, backward

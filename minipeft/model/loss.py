@@ -2,21 +2,33 @@
 
 import numpy as np
 
-from .functional import rows
+from .functional import cross_entropy_backward, softmax_log
 
 
 def cross_entropy(logits, targets, mask=None):
     """Mean negative log-likelihood of the targets, in nats; divide by ln 2 for bits.
 
-        L = Σ mask ⊙ (log Σ_v exp z_v − z_target) / Σ mask
-        dz = (softmax(z) − onehot(target)) ⊙ mask / Σ mask
+        L = − Σ w ⊙ log p[target],   p = softmax(logits),   w = mask / Σ mask
+        dlogits = w ⊙ (p − onehot(target))
 
     Returns (loss, backward); loss is a Python float, and backward(dloss=1.0) returns dlogits.
 
-    Shapes:   logits z (N, T, V); targets (N, T) of integers in 0 ... V − 1; mask (N, T), 1 counts and 0 does not
+    Shapes:   logits (N, T, V); targets (N, T) of integers in 0 ... V − 1; mask (N, T), 1 counts and 0 does not
     Raises:   ValueError for other shapes, targets out of range, a mask of other numbers or without a 1; TypeError for
               targets that are not integers, or logits that are not floats
     """
+    targets, w = check_targets(logits, targets, mask)
+    p, log_p = softmax_log(logits, targets)  # (N, T, V), (N, T)
+    loss = -float(np.vdot(w, log_p))
+
+    def backward(dloss=1.0):
+        return cross_entropy_backward(p, targets, dloss * w)
+
+    return loss, backward
+
+
+def check_targets(logits, targets, mask):
+    """(targets, w = mask / Σ mask); where the mask is 0 any target does, and it becomes 0."""
     if not isinstance(logits, np.ndarray) or logits.dtype.kind != "f":
         raise TypeError(f"logits must be an array of floats, as in logits, backward = model(ids); not {logits!r:.50}")
     targets = np.asarray(targets)
@@ -34,20 +46,4 @@ def cross_entropy(logits, targets, mask=None):
     counted = targets[mask]
     if counted.min() < 0 or counted.max() >= V:
         raise ValueError(f"targets must lie in 0 ... {V - 1}; these go from {counted.min()} to {counted.max()}")
-
-    weight = (mask / mask.sum()).astype(logits.dtype).reshape(-1, 1)  # (N T, 1)
-    index = (np.arange(targets.size), np.where(mask, targets, 0).reshape(-1))
-    z, shape = rows(logits), logits.shape  # of the logits, backward keeps the shape alone
-    e = z - z.max(-1, keepdims=True)  # (N T, V)
-    z_target = e[index]
-    np.exp(e, out=e)
-    normaliser = np.einsum("nv->n", e)
-    loss = float(weight[:, 0] @ (np.log(normaliser) - z_target))
-
-    def backward(dloss=1.0):
-        scale = weight * dloss
-        dz = e * (scale / normaliser[:, None])
-        dz[index] -= scale[:, 0]
-        return dz.reshape(shape)
-
-    return loss, backward
+    return np.where(mask, targets, 0).astype(np.intp), (mask / mask.sum()).astype(logits.dtype)

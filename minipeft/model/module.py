@@ -6,10 +6,8 @@
 A layer holds only its parameters.  What backward needs from forward lives in the closure and nowhere else, so one
 layer may run forward many times before any backward, and an inference keeps no activations.
 
-Where nothing below a layer is trained, dx would be thrown away: backward(dy, need_dx=False) does not compute it.
-
 Shape letters, here and everywhere:  N batch, T tokens (queries), S keys (S ≥ T), D model width, H heads, K head
-width, F feed-forward width, V vocabulary, r rank, m bottleneck width or number of virtual tokens.
+width, F feed-forward width, V vocabulary, r rank, m bottleneck width or number of learned rows.
 """
 
 from contextlib import contextmanager
@@ -40,6 +38,15 @@ class Parameter:
         if flag != self.requires_grad:
             self.grad = np.zeros(self.data.shape, self.data.dtype) if flag else None
 
+    def add(self, gradient, *arrays):
+        """grad += gradient(*arrays), or an array.  While frozen, do nothing: the gradient is not even formed."""
+        if self.grad is not None:
+            self.grad += gradient(*arrays) if arrays else gradient
+
+    def needs(self, x):
+        """x while this parameter is trained, and its gradient will need x; None while it is frozen, so that x is let go."""
+        return x if self.grad is not None else None
+
     def __repr__(self):
         return f"Parameter{self.data.shape} {self.data.dtype}, {'trained' if self.requires_grad else 'frozen'}"
 
@@ -61,14 +68,14 @@ class Module:
             if isinstance(value, (Module, Parameter)):
                 yield name, value
             elif isinstance(value, list):
-                yield from ((f"{name}.{i}", child) for i, child in enumerate(value))
+                yield from ((f"{name}.{i}", child) for i, child in enumerate(value) if isinstance(child, Module))
 
-    def walk(self, prefix=""):
+    def walk(self, start=""):
         """Every (path, module or parameter) below this one: ("h.0.attn.q_proj.weight", ...)."""
         for name, child in self.named_children():
-            yield prefix + name, child
+            yield start + name, child
             if isinstance(child, Module):
-                yield from child.walk(prefix + name + ".")
+                yield from child.walk(start + name + ".")
 
     def named_parameters(self):
         """Every (path, parameter), a tied one once, under its first name."""
@@ -84,12 +91,12 @@ class Module:
 
     def requires_grad_(self, flag, pattern="*"):
         """Train (True) or freeze (False) every parameter whose path matches the glob `pattern`; return self."""
-        paths = [path for path, _ in self.named_parameters()]
-        if not any(fnmatchcase(path, pattern) for path in paths):
-            raise ValueError(f"no parameter matches {pattern!r}; there are: {', '.join(paths)}")
-        for path, parameter in self.named_parameters():
-            if fnmatchcase(path, pattern):
-                parameter.requires_grad = flag
+        named = self.named_parameters()
+        matching = [parameter for path, parameter in named if fnmatchcase(path, pattern)]
+        if not matching:
+            raise ValueError(f"no parameter matches {pattern!r}; there are: {', '.join(path for path, _ in named)}")
+        for parameter in matching:
+            parameter.requires_grad = flag
         return self
 
     def zero_grad(self):
@@ -122,52 +129,34 @@ class Module:
         else:
             setattr(parent, name, module)
 
-    def wrap(self, pattern, wrapper, kind=object):
-        """Replace every submodule whose path matches by wrapper(submodule); return the paths.
+    def wrap(self, pattern, around, kind=object):
+        """Put around(layer) in the place of every layer below whose path matches; return the paths.
 
-        pattern: a glob, or several, over paths; `*` crosses dots.  kind: only modules of this class count, looking
-        through what is already wrapped around them.  What lies inside a Wrapper (its .base) is never wrapped itself.
+        pattern: a glob, or several, over paths; `*` crosses dots.  kind: only layers of this class count.  A layer that
+        was put around another has that one as its .base: kind looks through it, and no .base is matched itself.
 
-        Raises: ValueError that lists what there is, when a pattern matches nothing.
+        Raises: ValueError that lists what there is, when a glob matches nothing
         """
         globs = [pattern] if isinstance(pattern, str) else pattern
         if not isinstance(globs, (list, tuple)) or not globs or not all(isinstance(glob, str) for glob in globs):
             raise ValueError(f"targets must be a glob over paths, such as '*.[qv]_proj', or several; not {pattern!r}")
-        candidates = [path for path, node in self.walk()
-                      if isinstance(node, Module) and isinstance(innermost(node), kind)
-                      and not path.endswith(".base")]  # fmt: skip
+        there_is = [path for path, node in self.walk()
+                    if isinstance(node, Module) and isinstance(innermost(node), kind) and not path.endswith(".base")]  # fmt: skip
         for glob in globs:
-            if not any(fnmatchcase(path, glob) for path in candidates):
-                there_is = ", ".join(candidates) or f"no {kind.__name__} at all"
-                raise ValueError(f"{glob!r} matches nothing that can be wrapped here; there is: {there_is}")
-        paths = [path for path in candidates if any(fnmatchcase(path, glob) for glob in globs)]
+            if not any(fnmatchcase(path, glob) for path in there_is):
+                listed = ", ".join(there_is) or f"no {getattr(kind, '__name__', 'such layer')} at all"
+                raise ValueError(f"{glob!r} matches nothing that can be wrapped here; there is: {listed}")
+        paths = [path for path in there_is if any(fnmatchcase(path, glob) for glob in globs)]
         for path in reversed(paths):  # inner ones first, so that the paths above them still hold
-            self.set_submodule(path, wrapper(self.get_submodule(path)))
+            self.set_submodule(path, around(self.get_submodule(path)))
         return paths
 
 
-class Wrapper(Module):
-    """A layer put around another, its .base.  Unwrapping gives the base back, untouched."""
-
-    virtual_tokens = 0  # positions that this wrapper takes from the context window
-    only_at_start = False  # True: acts where the sequence begins, and no longer when a cached generation goes on
-    cannot_fold = "it is not a change of one weight matrix"
-
-    def __init__(self, base):
-        self.base = base
-        self.training = base.training
-
-    def own_parameters(self):
-        """(name, parameter) of what this wrapper adds: everything below it but the base."""
-        return [(name, node) for name, node in self.named_parameters() if not name.startswith("base.")]
-
-    def own_arrays(self):
-        """{name: array} of what this wrapper needs to be saved."""
-        return {name: parameter.data for name, parameter in self.own_parameters()}
-
-    def fold(self):
-        """The base layer with this wrapper's effect in its weights (a new layer; the base is left as it is)."""
-        raise ValueError(f"{type(self).__name__} cannot be merged: {self.cannot_fold}")
+def innermost(layer):
+    """What is under all that was put around it."""
+    while isinstance(getattr(layer, "base", None), Module):
+        layer = layer.base
+    return layer
 
 
 @contextmanager
@@ -183,31 +172,24 @@ def evaluating(model):
             module.training = mode
 
 
-def innermost(node):
-    """What is under all wrappers."""
-    while isinstance(node, Wrapper):
-        node = node.base
-    return node
-
-
 def chain(x, *layers, first=0):
     """y = (... ∘ g ∘ f)(x).  Its backward is the chain rule: the layers' backwards, last one first.
 
-    Where dx is not needed, it stops at the lowest layer that trains anything.  Layers before number `first` run forward
-    only: their closures, with the activations in them, are dropped at once.
+    Layers before number `first` run forward only: their closures, with the activations in them, are let go at once, and
+    backward ends above them.
     """
     backwards = []
     for i, layer in enumerate(layers):
-        x, backward = layer(x)
-        backwards.append(backward if i >= first else None)
+        x, back = layer(x)
+        if i >= first:
+            backwards.append(back)
 
-    def chain_rule(dy, need_dx=True):
-        stop = 0 if need_dx else lowest_trained(layers)
-        for i in reversed(range(stop, len(layers))):
-            dy = backwards[i](dy, need_dx or i > stop)
-        return dy if need_dx else None
+    def backward(dy):
+        for back in reversed(backwards):
+            dy = back(dy)
+        return dy
 
-    return x, chain_rule
+    return x, backward
 
 
 def lowest_trained(layers):

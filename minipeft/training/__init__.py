@@ -15,11 +15,13 @@ from .data import (
     text_windows,
 )
 from .evaluation import Evaluation, evaluate
-from .loop import Diverged, History, fit
+from .checkpoints import History
+from .loop import fit
 from .optimizers import SGD, AdamW, clip_grad_norm, constant, warmup_cosine
+from .step import Diverged, train_step
 
 __all__ = [
     "ALPHABET", "SGD", "TASKS", "AdamW", "Diverged", "Evaluation", "History", "base_names", "clip_grad_norm", "constant",
     "decode", "encode", "evaluate", "fit", "load_base", "plain", "pretrain", "read_text", "split_lines", "symbols_batch",
-    "symbols_batches", "text_batches", "text_windows", "warmup_cosine",
+    "symbols_batches", "text_batches", "text_windows", "train_step", "warmup_cosine",
 ]  # fmt: skip

@@ -1,12 +1,13 @@
 """What is learned: sequences of symbols with a task, and text as characters."""
 
+import hashlib
 import unicodedata
 from collections import Counter
 from importlib import resources
 
 import numpy as np
 
-from ..checks import is_whole
+from ..validation import is_whole
 
 # ---- symbols: [task] x1 ... x8 SEP y1 ... y8
 
@@ -123,6 +124,7 @@ def text_batches(ids, T, n=16):
         rows = rng.integers(0, len(ids) - T, n)[:, None] + np.arange(T)
         return ids[rows], ids[rows + 1]
 
+    batch.digest = f"{hashlib.sha256(ids.astype(int)).hexdigest()}, {n} stretches of {T}"  # for checkpoints
     return batch
 
 

@@ -1,41 +1,27 @@
-"""The training loop: steps, measurements, early stopping, and checkpoints that resume bit for bit."""
+"""The training loop: steps, measurements, early stopping.  One step is in step.py, what a file keeps in checkpoints.py."""
 
 import itertools
 import time
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from ..checks import is_real, is_seed, is_whole
-from ..files import FileError, check_place, read_npz, write_npz
-from ..methods.method import methods_of
-from ..model.layers import Dropout
-from ..model.loss import cross_entropy
-from .evaluation import evaluate, parts, several
-from .optimizers import clip_grad_norm, warmup_cosine
-
-
-class Diverged(ArithmeticError):
-    """The loss or a gradient is no longer a finite number.  .history holds the run so far."""
-
-
-@dataclass
-class History:
-    """What a run measured: an entry a step, and an entry an evaluation (val_step counts finished steps)."""
-
-    loss: list = field(default_factory=list)
-    grad_norm: list = field(default_factory=list)
-    lr_factor: list = field(default_factory=list)
-    seconds: list = field(default_factory=list)
-    val_step: list = field(default_factory=list)
-    val_loss: list = field(default_factory=list)
-    stopped_early: bool = False
+from ..files import check_place
+from ..methods.method import after_step
+from ..process import computing
+from ..validation import is_real, is_seed, is_whole
+from .checkpoints import Run
+from .evaluation import evaluate, several
+from .optimizers import warmup_cosine
+from .progress import progress_bar
+from .step import Diverged, check_finite, parts, train_step
+from .workers import sharing
 
 
 def fit(
     model, batches, steps, optimizer, *, schedule=warmup_cosine, clip=1.0, val=None, val_every=50, patience=None,
-    checkpoint=None, checkpoint_every=100, resume=False, seed=0, progress=True, label="training",
+    checkpoint=None, checkpoint_every=100, resume=False, seed=0, progress=True, label="training", workers=1,
 ):  # fmt: skip
     """Train for `steps` steps of the optimizer and return the History.
 
@@ -45,12 +31,42 @@ def fit(
     and at the end.  patience: stop after so many evaluations without a better val loss, and return to the best weights.
     checkpoint: a file, written every checkpoint_every steps and at the end; with resume=True a run goes on from it,
     bit for bit as if it had not stopped, or begins if there is none yet.  seed: of the generator that `batches` is called
-    with.
+    with.  workers: threads that share each batch.
 
     Raises: Diverged with the step and the likely causes; ValueError for settings out of range, an optimizer of other
     parameters, or a checkpoint of another run
     """
-    counts = {"steps": steps, "val_every": val_every, "checkpoint_every": checkpoint_every}
+    check_counts(steps, val_every, checkpoint_every, patience, workers, seed, val, checkpoint, resume)
+    val, rng = None if val is None else several(val), np.random.default_rng(seed)
+    with computing(), sharing(model.train(), workers) as backpropagate:
+        run = Run(model, optimizer, steps, seed, rng, batches, val, workers, backpropagate)
+        if resume and Path(checkpoint).exists():
+            run.load(checkpoint)
+        stream, history = take_batches(batches, rng, run.step), run.history
+        if val and run.step == 0:
+            measure(run, val, patience)
+        with progress_bar(steps, run.step, label, progress) as advance:
+            while run.step < steps and not history.stopped_early:
+                began, factor = time.perf_counter(), lr_factor(schedule, run.step, steps)
+                batch = next_batch(stream, run.step, steps)
+                with told_how_far(history):
+                    loss, norm = train_step(model, batch, optimizer, clip, factor, backpropagate)
+                run.step += 1
+                after_step(model, run.step, steps)
+                history.add(loss, norm, factor, time.perf_counter() - began)
+                if val and (run.step % val_every == 0 or run.step == steps):
+                    measure(run, val, patience)
+                if run.step % checkpoint_every == 0 or run.step == steps or history.stopped_early:
+                    with told_how_far(history):
+                        run.save(checkpoint)
+                advance(loss)
+    if patience is not None:
+        run.restore_best()
+    return history
+
+
+def check_counts(steps, val_every, checkpoint_every, patience, workers, seed, val, checkpoint, resume):
+    counts = {"steps": steps, "val_every": val_every, "checkpoint_every": checkpoint_every, "workers": workers}
     counts |= {} if patience is None else {"patience": patience}
     for name, count in counts.items():
         if not is_whole(count, 1):
@@ -61,30 +77,15 @@ def fit(
         raise ValueError("patience needs val: early stopping goes by the validation loss")
     if resume and checkpoint is None:
         raise ValueError("resume needs checkpoint: the file to go on from")
-    val = None if val is None else several(val)
-    checkpoint = None if checkpoint is None else check_place(checkpoint)
-    run = Run(model, optimizer, steps, np.random.default_rng(seed), seed)
-    if resume and checkpoint.exists():
-        run.load(checkpoint)
-    stream = take_batches(batches, run.rng, run.step)
-    model.train()
-    if val is not None and run.step == 0:
-        run.validate(val, patience)
-    with tqdm(total=steps, initial=run.step, desc=label, disable=not progress, mininterval=0.5) as bar:
-        while run.step < steps and not run.history.stopped_early:
-            run.one_step(next_batch(stream, run.step, steps), schedule, clip)
-            if val is not None and (run.step % val_every == 0 or run.step == steps):
-                run.validate(val, patience)
-            ends = run.step == steps or run.history.stopped_early
-            if ends or run.step % checkpoint_every == 0:
-                run.check_weights()
-                if checkpoint is not None:
-                    run.save(checkpoint)
-            bar.update()
-            bar.set_postfix(loss=f"{run.history.loss[-1]:.3f}", refresh=False)
-    if patience is not None:
-        run.restore_best()
-    return run.history
+    if checkpoint is not None:
+        check_place(checkpoint)
+
+
+def lr_factor(schedule, step, steps):
+    factor = schedule(step, steps)
+    if not is_real(factor) or factor < 0:
+        raise ValueError(f"schedule({step}, {steps}) must give a number of at least 0, not {factor!r}")
+    return factor
 
 
 def take_batches(batches, rng, start):
@@ -101,130 +102,22 @@ def next_batch(stream, step, steps):
     raise ValueError(f"the batches ended after {step} of {steps} steps")
 
 
-class Run:
-    """The state of one training run: all that has to be saved for it to go on."""
+def measure(run, val, patience):
+    """Evaluate, write it down, and see whether it is time to stop."""
+    with told_how_far(run.history), np.errstate(over="ignore", invalid="ignore"):
+        loss = evaluate(run.model, val).loss
+        check_finite(loss, "validation loss", run.optimizer)
+    run.history.val_step.append(run.step)
+    run.history.val_loss.append(loss)
+    if patience is not None and run.is_no_better(loss):
+        run.history.stopped_early = run.since_best >= patience
 
-    def __init__(self, model, optimizer, steps, rng, seed):
-        self.model, self.optimizer, self.rng, self.steps, self.seed = model, optimizer, rng, steps, seed
-        self.step, self.history = 0, History()
-        trained = {id(p) for _, p in model.named_parameters() if p.requires_grad}
-        if any(id(p) not in trained for p in optimizer.parameters()):
-            raise ValueError(
-                "the optimizer has parameters that are frozen, or no longer in the model: make it after get_peft_model "
-                "or load_adapter, and not for what was merged, unwrapped or disabled"
-            )
-        self.best, self.best_weights, self.since_best = np.inf, [], 0
 
-    def one_step(self, batch, schedule, clip):
-        began = time.perf_counter()
-        ids, targets, mask = batch
-        optimizer, factor = self.optimizer, schedule(self.step, self.steps)
-        if not is_real(factor) or factor < 0:
-            raise ValueError(f"schedule({self.step}, {self.steps}) must give a number of at least 0, not {factor!r}")
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a run that diverges is reported below
-            optimizer.zero_grad()
-            logits, model_backward = self.model(ids)
-            loss, loss_backward = cross_entropy(logits, targets, mask)
-            del logits
-            self.check(loss, "loss", f"in step {self.step + 1}")
-            model_backward(loss_backward())
-            norm = clip_grad_norm(optimizer.parameters(), clip)
-            self.check(norm, "norm of the gradient", f"in step {self.step + 1}")
-            optimizer.step(factor)
-        self.step += 1
-        self.history.loss.append(loss)
-        self.history.grad_norm.append(norm)
-        self.history.lr_factor.append(factor)
-        self.history.seconds.append(time.perf_counter() - began)
-
-    def check(self, value, what, when):
-        if not np.isfinite(value):
-            rates = sorted({group["lr"] for group in self.optimizer.groups})
-            error = Diverged(
-                f"the {what} is {value} {when} of {self.steps}. Likely causes: a learning rate that is "
-                f"too high (here {rates}; try a third), no warm-up, no clipping, a scale alpha / r that is too large, "
-                f"or numbers that are not finite in the data or the base. The last checkpoint, if any, is untouched."
-            )
-            error.history = self.history
-            raise error
-
-    def check_weights(self):
-        """The last step may have spoilt them: such weights are not saved over good ones, nor handed back in silence."""
-        if not all(np.isfinite(p.data).all() for p in self.optimizer.parameters()):
-            self.check(np.nan, "norm of the weights", f"after step {self.step}")
-
-    def validate(self, val, patience):
-        with np.errstate(over="ignore", invalid="ignore"):
-            loss = evaluate(self.model, val).loss
-        self.check(loss, "validation loss", f"after step {self.step}")
-        self.history.val_step.append(self.step)
-        self.history.val_loss.append(loss)
-        if patience is None:
-            return
-        if loss < self.best:
-            self.best, self.since_best = loss, 0
-            self.best_weights = [p.data.copy() for p in self.optimizer.parameters()]
-        else:
-            self.since_best += 1
-            self.history.stopped_early = self.since_best >= patience
-
-    def restore_best(self):
-        for p, data in zip(self.optimizer.parameters(), self.best_weights, strict=True):
-            p.data[...] = data
-
-    def generators(self):
-        """Every generator of the run: of the batches, and of each dropout."""
-        dropouts = [node.rng for _, node in self.model.walk() if isinstance(node, Dropout)]
-        return [self.rng, *dropouts]
-
-    def arrays(self):
-        """{name: array} of all that changes in place: the trained weights, the optimizer's state, the best weights."""
-        groups = {"weight": [[p.data] for p in self.optimizer.parameters()], "state": self.optimizer.state}
-        groups["best"] = [[data] for data in self.best_weights]
-        return {
-            f"{name}.{i}.{j}": array
-            for name, rows in groups.items()
-            for i, row in enumerate(rows)
-            for j, array in enumerate(row)
-        }
-
-    def settings(self):
-        """What two runs must share for one to go on with the other's checkpoint."""
-        groups = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.groups]
-        paths = {id(p): path for path, p in self.model.named_parameters()}
-        arrays = [f"{paths[id(p)]} {p.data.shape} {p.data.dtype}" for p in self.optimizer.parameters()]
-        methods = [f"{type(m).__name__} {vars(m)} {seed} {base}" for m, seed, base in methods_of(self.model)]
-        return {
-            "steps": self.steps, "seed": self.seed, "optimizer": type(self.optimizer).__name__, "groups": groups,
-            "parameters": arrays, "methods": methods,
-        }  # fmt: skip
-
-    def save(self, path):
-        header = {
-            "kind": "checkpoint",
-            "settings": self.settings(),
-            "step": self.step,
-            "updates": self.optimizer.steps,
-            "history": asdict(self.history),
-            "best": [self.best, self.since_best],
-            "generators": [rng.bit_generator.state for rng in self.generators()],
-        }
-        write_npz(path, header, self.arrays())
-
-    def load(self, path):
-        header, arrays = read_npz(path, "checkpoint")
-        if header["settings"] != self.settings():
-            differ = [key for key, value in self.settings().items() if header["settings"].get(key) != value]
-            raise FileError(f"{path} is the checkpoint of another run: {', '.join(differ)} differ")
-        self.best_weights = [p.data.copy() for p in self.optimizer.parameters()] if "best.0.0" in arrays else []
-        ours = self.arrays()
-        if arrays.keys() != ours.keys() or any(arrays[name].shape != ours[name].shape for name in ours):
-            raise FileError(f"{path} is the checkpoint of another run: its arrays are others")
-        if len(header["generators"]) != len(self.generators()):
-            raise FileError(f"{path} is the checkpoint of another run: its dropouts are others")
-        for name, array in arrays.items():
-            ours[name][...] = array
-        for rng, state in zip(self.generators(), header["generators"], strict=True):
-            rng.bit_generator.state = state
-        self.step, self.optimizer.steps = header["step"], header["updates"]
-        self.history, (self.best, self.since_best) = History(**header["history"]), header["best"]
+@contextmanager
+def told_how_far(history):
+    """A run that diverges hands over what it measured until then."""
+    try:
+        yield
+    except Diverged as error:
+        error.history = history
+        raise

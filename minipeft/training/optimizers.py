@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 
-from ..checks import is_real
+from ..methods import parameter_groups
 from ..model.module import Module, Parameter
+from ..validation import is_real
 
 BLOCK = 1 << 16  # numbers that are updated at a time: their gradient and moments then stay in the processor's cache
 
@@ -20,7 +21,7 @@ def blocks(*arrays):
 class Optimizer:
     """What SGD and AdamW share: groups of trained parameters, each with its own settings.
 
-    parameters: a model; or Parameters; or (path, Parameter) pairs, as named_parameters() gives them; or groups such as
+    parameters: a model, whose methods may ask for groups; or Parameters; or (path, Parameter) pairs, as named_parameters() gives them; or groups such as
     {"params": [...], "lr": 1e-3}, whose settings go before those of the optimizer.  Frozen parameters are left out.
 
     Raises: ValueError if nothing is trained, a setting is unknown or out of range, or a parameter stands twice;
@@ -31,8 +32,9 @@ class Optimizer:
     ranges = {"lr": (0, math.inf), "weight_decay": (0, math.inf)}
 
     def __init__(self, parameters, **settings):
-        several = isinstance(parameters, (list, tuple)) and parameters and isinstance(parameters[0], dict)
-        groups = parameters if several else [{"params": parameters}]
+        groups = parameter_groups(parameters, settings["lr"]) if isinstance(parameters, Module) else parameters
+        if not (isinstance(groups, (list, tuple)) and groups and isinstance(groups[0], dict)):
+            groups = [{"params": groups}]
         self.groups, seen = [], set()
         for group in groups:
             unknown = group.keys() - settings.keys() - {"params"}
@@ -109,8 +111,8 @@ class SGD(Optimizer):
 class AdamW(Optimizer):
     """Adam with decoupled weight decay (Loshchilov & Hutter, 2019, algorithm 2).
 
-        m <- β₁ m + (1 − β₁) g,   v <- β₂ v + (1 − β₂) g²
-        p <- p − lr λ p − lr m̂ / (√v̂ + ε),   m̂ = m / (1 − β₁ᵗ),   v̂ = v / (1 − β₂ᵗ)
+        m <- m + (1 − β₁) (g − m),   v <- v + (1 − β₂) (g² − v)
+        w <- w − lr λ w − lr m̂ / (√v̂ + ε),   m̂ = m / (1 − β₁ᵗ),   v̂ = v / (1 − β₂ᵗ)
 
     m and v are two numbers for every trained one: what PEFT saves most of.
     """
@@ -123,20 +125,14 @@ class AdamW(Optimizer):
         super().__init__(parameters, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
 
     def update(self, p, state, lr, group):
-        b1, b2, eps = group["beta1"], group["beta2"], group["eps"]
-        step_size = lr / (1 - b1**self.steps)
-        root = (1 - b2**self.steps) ** 0.5
-        for data, g, m, v in blocks(p.data, p.grad, *state):
-            m *= b1
-            m += (1 - b1) * g
-            v *= b2
-            v += (1 - b2) * g * g
-            denominator = np.sqrt(v)
-            denominator /= root
-            denominator += eps
-            if group["weight_decay"]:
-                data *= 1 - lr * group["weight_decay"]
-            data -= step_size * (m / denominator)
+        b1, b2, eps, decay = group["beta1"], group["beta2"], group["eps"], group["weight_decay"]
+        unbias_m, unbias_v = 1 / (1 - b1**self.steps), 1 / (1 - b2**self.steps)
+        for w, g, m, v in blocks(p.data, p.grad, *state):
+            m += (1 - b1) * (g - m)
+            v += (1 - b2) * (g * g - v)
+            if decay:
+                w -= lr * decay * w
+            w -= lr * unbias_m * m / (np.sqrt(unbias_v * v) + eps)
 
 
 def clip_grad_norm(parameters, max_norm):

@@ -14,5 +14,10 @@ def is_seed(value):
 
 
 def is_real(value):
-    """True for a finite number, Python's or NumPy's; a bool is none."""
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and bool(np.isfinite(value))
+    """True for a finite number, Python's or NumPy's, that a float can hold; a bool is none."""
+    if not isinstance(value, (int, float, np.number)) or isinstance(value, bool):
+        return False
+    try:
+        return bool(np.isfinite(float(value)))
+    except (OverflowError, TypeError):  # a whole number with hundreds of digits; a complex number
+        return False

@@ -4,40 +4,13 @@ from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
-from ..checks import is_real, is_whole
-from .attention import Attention
-from .functional import softmax
-from .module import Wrapper, evaluating
-
-
-class ShiftedPositions(Wrapper):
-    """y = wpe[positions + offset]: the tokens start further along, after virtual or cached ones.
-
-    Raises: ValueError if they would run over the last position
-    """
-
-    cannot_fold = "virtual tokens, and the positions that they take, are not a change of any weight"
-
-    def __init__(self, base, offset):
-        super().__init__(base)
-        self.virtual_tokens = self.offset = offset
-
-    def forward(self, positions):
-        last, n = positions[-1] + self.offset, self.positions()
-        if last >= n:
-            raise ValueError(
-                f"{len(positions)} tokens after {self.offset} virtual or cached ones need {last + 1} positions; "
-                f"this model has n_positions = {n}"
-            )
-        return self.base(positions + self.offset)
-
-    def positions(self):
-        return self.base.positions() if isinstance(self.base, ShiftedPositions) else len(self.base.weight.data)
-
-
-def virtual_tokens(model):
-    """The positions that methods take from the context window."""
-    return sum(node.virtual_tokens for _, node in model.walk() if isinstance(node, Wrapper))
+from .methods.prefix import ShiftedPositions
+from .methods.wrapper import Wrapper, virtual_tokens, wrap
+from .model.attention import Attention
+from .model.functional import softmax
+from .model.module import evaluating
+from .process import computing
+from .validation import is_real, is_whole
 
 
 class CachedAttention(Wrapper):
@@ -65,8 +38,8 @@ def caching(model):
     acts only at the start of a sequence (a soft prompt) is taken off after the first call: by then the cache has its
     keys.
     """
-    paths = model.wrap("*.core", CachedAttention, kind=Attention)
-    paths += model.wrap("wpe", lambda wpe: ShiftedPositions(wpe, 0))
+    paths = wrap(model, "*.core", CachedAttention, kind=Attention)
+    paths += wrap(model, "wpe", lambda wpe: ShiftedPositions(wpe, 0))
     caches, shift = [model.get_submodule(path) for path in paths[:-1]], model.wpe
     taken_off = []
 
@@ -114,10 +87,8 @@ def generate(model, ids, n, temperature=0.0, top_k=None, rng=None, cache=True):
     Raises:   ValueError for a negative temperature, top_k outside 1 ... V, n < 0, ids longer than the window, a
               temperature without rng, or weights that are no longer finite; TypeError for ids that are not integers
     """
-    V, ids = model.config.vocab_size, np.asarray(ids)
+    V, ids = model.config.vocab_size, token_ids(ids)
     window = model.config.n_positions - virtual_tokens(model)
-    if ids.dtype.kind not in "iu" and ids.size:
-        raise TypeError(f"token ids must be integers, not {ids.dtype}")
     if not is_real(temperature) or temperature < 0:
         raise ValueError(f"temperature must be 0 (greedy) or more, not {temperature}")
     if top_k is not None and not is_whole(top_k, 1, V):
@@ -127,7 +98,7 @@ def generate(model, ids, n, temperature=0.0, top_k=None, rng=None, cache=True):
     if not is_whole(n, 0) or ids.ndim != 2 or not 1 <= ids.shape[1] <= window:
         raise ValueError(f"generate adds n ≥ 0 tokens to ids (N, T) with 1 ≤ T ≤ {window}; n = {n}, ids {ids.shape}")
     start, end, ids = 0, ids.shape[1] + n, ids.astype(int)
-    with evaluating(model):
+    with computing(), evaluating(model):
         while ids.shape[1] < end:
             with caching(model) if cache else nullcontext() as step:
                 new = ids[:, start:]
@@ -136,4 +107,17 @@ def generate(model, ids, n, temperature=0.0, top_k=None, rng=None, cache=True):
                     new = choose(logits[:, -1], temperature, top_k, rng)[:, None]
                     ids = np.concatenate([ids, new], axis=1)
             start = ids.shape[1] - max(window // 2, 1)
+    return ids
+
+
+def token_ids(ids):
+    """ids as an array.  Raises: ValueError for prompts of different lengths, TypeError for what is no integer"""
+    try:
+        ids = np.asarray(ids)
+    except ValueError as error:
+        raise ValueError(
+            "the prompts have different lengths, and one array (N, T) cannot hold them: generate from one at a time"
+        ) from error
+    if ids.dtype.kind not in "iu" and ids.size:
+        raise TypeError(f"token ids must be integers, not {ids.dtype}")
     return ids

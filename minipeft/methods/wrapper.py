@@ -1,0 +1,108 @@
+"""Put something around a frozen layer: beside it, or after it.
+
+A wrapper is a layer that stands in the place of another, its .base, and calls it.  Most of PEFT is one of two:
+
+    class Beside(Wrapper):        # LoRA, parallel adapters, VeRA, ...        y = base(x) + path(x)
+    class After(Wrapper):         # sequential adapters                       y = u + path(u),  u = base(x)
+
+so that a method's file holds its path and nothing else.
+"""
+
+from ..model.module import Module, chain, innermost
+
+wrap = Module.wrap  # wrap(model, "*.[qv]_proj", LoRALinear): it is the tree of layers that changes
+
+
+class Wrapper(Module):
+    """A layer put around another, its .base.  Unwrapping gives the base back, untouched."""
+
+    virtual_tokens = 0  # positions that this wrapper takes from the context window
+    only_at_start = False  # True: acts where the sequence begins, and no longer when a cached generation goes on
+    cannot_fold = "it is not a change of one weight matrix"
+
+    def __init__(self, base):
+        self.base = base
+        self.training = base.training
+
+    @property
+    def shape(self):
+        """(d_in, d_out) of the Linear under all wrappers."""
+        return self.base.shape
+
+    @property
+    def dtype(self):
+        return self.base.dtype
+
+    def own_parameters(self):
+        """(name, parameter) of what this wrapper adds: everything below it but the base."""
+        return [(name, node) for name, node in self.named_parameters() if not name.startswith("base.")]
+
+    def own_arrays(self):
+        """{name: array} of what this wrapper needs to be saved."""
+        return {name: parameter.data for name, parameter in self.own_parameters()}
+
+    def fold(self):
+        """The base layer with this wrapper's effect in its weights (a new layer; the base is left as it is)."""
+        raise ValueError(f"{type(self).__name__} cannot be merged: {self.cannot_fold}")
+
+
+class Beside(Wrapper):
+    """A path beside a frozen layer; both read x, and what they write is added.
+
+        y = base(x) + path(x)
+        dx = base's dx + path's dx:  x went two ways, so two gradients add
+
+    Shapes:   x (..., d_in), y (..., d_out)
+    """
+
+    @staticmethod
+    def dropout(x):
+        """What x goes through before the path: nothing, unless a subclass puts a Dropout here."""
+        return x, lambda dy: dy
+
+    def path(self, x):
+        """(path(x), its backward)"""
+        raise NotImplementedError(f"{type(self).__name__} has no path")
+
+    def forward(self, x):
+        y, back_base = self.base(x)
+        p, back_path = chain(x, self.dropout, self.path)
+
+        def backward(dy):
+            return back_base(dy) + back_path(dy)
+
+        return y + p, backward
+
+
+class After(Wrapper):
+    """A path after a frozen layer, around which what the layer wrote passes by.
+
+        y = u + path(u),   u = base(x)
+        du = dy + path's du,   dx = base's dx of du
+
+    Shapes:   x, u, y (N, T, D)
+    """
+
+    def path(self, u):
+        """(path(u), its backward)"""
+        raise NotImplementedError(f"{type(self).__name__} has no path")
+
+    def forward(self, x):
+        u, back_base = self.base(x)
+        p, back_path = self.path(u)
+
+        def backward(dy):
+            du = dy + back_path(dy)
+            return back_base(du)
+
+        return u + p, backward
+
+
+def wrappers_of(model):
+    """(path, wrapper) of every wrapper in the model, outer ones before what they stand around."""
+    return [(path, node) for path, node in model.walk() if isinstance(node, Wrapper)]
+
+
+def virtual_tokens(model):
+    """The positions that methods take from the context window."""
+    return sum(node.virtual_tokens for _, node in wrappers_of(model))

@@ -1,0 +1,71 @@
+"""What concerns the whole process, while minipeft computes: threads of the BLAS, and memory that was freed.
+
+Importing minipeft changes none of it.  Training, evaluation and generation do, for as long as they last.
+"""
+
+import ctypes
+import os
+import sys
+from contextlib import contextmanager, nullcontext
+from functools import lru_cache
+
+BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "OMP_NUM_THREADS")
+MMAP_THRESHOLD, TRIM_THRESHOLD = 128 << 10, 128 << 10  # where glibc begins
+active = []  # the blocks that are inside `computing` now: the last one out restores
+
+
+@contextmanager
+def computing():
+    """with computing(): ...   One BLAS thread, and freed memory is kept at hand; afterwards all is as it was.
+
+    Small matrices are slower on two threads than on one.  Whoever wants more sets OPENBLAS_NUM_THREADS (or what the BLAS
+    in use goes by): then nothing is changed here.
+    """
+    if not active:
+        keep_freed_memory(True)
+    active.append(True)
+    try:
+        with one_blas_thread():
+            yield
+    finally:
+        active.pop()
+        if not active:
+            keep_freed_memory(False)
+
+
+def one_blas_thread():
+    """A context in which the BLAS has one thread, unless the user has said how many it shall have."""
+    if any(name in os.environ for name in BLAS_VARIABLES) or blas() is None:
+        return nullcontext()
+    return blas().limit(limits=1, user_api="blas")
+
+
+@lru_cache(maxsize=1)
+def blas():
+    """The handle on NumPy's BLAS; None where threadpoolctl is missing.  An environment variable would come too late."""
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return None
+    return ThreadpoolController()
+
+
+def keep_freed_memory(flag):
+    """Tell glibc not to give freed memory back to the system, or to do so again; elsewhere, do nothing.
+
+    A training step makes hundreds of large arrays and frees them again.  By default glibc asks the system for each one
+    above 128 kB anew, and the system must clear every page before its first use: half of a step's time.  Kept and used
+    again, the pages are warm.  Peak memory stays the same.
+    """
+    M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+    if mallopt := of_glibc("mallopt"):
+        mallopt(M_MMAP_THRESHOLD, 32 << 20 if flag else MMAP_THRESHOLD)  # 32 MB: glibc's own maximum
+        mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1 if flag else TRIM_THRESHOLD)
+        if not flag:
+            of_glibc("malloc_trim")(0)
+
+
+@lru_cache(maxsize=2)
+def of_glibc(name):
+    """A function of glibc; None elsewhere (musl, macOS, Windows)."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

@@ -1,0 +1,159 @@
+"""Checkpoints: all that a run needs to go on bit for bit as if it had not stopped, in one file."""
+
+import hashlib
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from ..files import FileError, read_npz, write_npz
+from ..methods import records_of
+from .step import check_finite, parts
+from .workers import dropouts
+
+
+@dataclass
+class History:
+    """What a run measured: an entry a step, and an entry an evaluation (val_step counts finished steps)."""
+
+    loss: list = field(default_factory=list)
+    grad_norm: list = field(default_factory=list)
+    lr_factor: list = field(default_factory=list)
+    seconds: list = field(default_factory=list)
+    val_step: list = field(default_factory=list)
+    val_loss: list = field(default_factory=list)
+    stopped_early: bool = False
+
+    def add(self, loss, norm, factor, seconds):
+        self.loss.append(loss)
+        self.grad_norm.append(norm)
+        self.lr_factor.append(factor)
+        self.seconds.append(seconds)
+
+
+class Run:
+    """The state of one training run: all that has to be saved for it to go on.
+
+    Raises: ValueError if the optimizer holds parameters that are not trained in this model
+    """
+
+    def __init__(self, model, optimizer, steps, seed, rng, batches, val, workers, backpropagate):
+        self.model, self.optimizer, self.steps, self.seed, self.rng = model, optimizer, steps, seed, rng
+        self.workers, self.data, self.records = workers, data_digest(batches, val, seed), records_of(model)
+        self.replicas = getattr(backpropagate, "replicas", [model])
+        self.step, self.history = 0, History()
+        self.best, self.best_weights, self.since_best = np.inf, [], 0
+        trained = {id(p) for _, p in model.named_parameters() if p.requires_grad}
+        if any(id(p) not in trained for p in optimizer.parameters()):
+            raise ValueError(
+                "the optimizer has parameters that are frozen, or no longer in the model: make it after get_peft_model "
+                "or load_adapter, and not for what was merged, unwrapped or disabled"
+            )
+
+    def is_no_better(self, loss):
+        """Whether this validation loss is no better than the best one; a better one is kept, with its weights."""
+        if loss < self.best:
+            self.best, self.since_best = loss, 0
+            self.best_weights = [p.data.copy() for p in self.optimizer.parameters()]
+            return False
+        self.since_best += 1
+        return True
+
+    def restore_best(self):
+        for p, data in zip(self.optimizer.parameters(), self.best_weights, strict=True):
+            p.data[...] = data
+
+    def generators(self):
+        """Every generator of the run: of the batches, and of each dropout, in each replica."""
+        return [self.rng, *(dropout.rng for model in self.replicas for dropout in dropouts(model))]
+
+    def arrays(self):
+        """{name: array} of all that changes in place: the trained weights, the optimizer's state, the best weights."""
+        groups = {"weight": [[p.data] for p in self.optimizer.parameters()], "state": self.optimizer.state}
+        groups["best"] = [[data] for data in self.best_weights]
+        return {
+            f"{name}.{i}.{j}": array
+            for name, rows in groups.items()
+            for i, row in enumerate(rows)
+            for j, array in enumerate(row)
+        }
+
+    def settings(self):
+        """What two runs must share for one to go on with the other's checkpoint."""
+        groups = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.groups]
+        paths = {id(p): path for path, p in self.model.named_parameters()}
+        arrays = [f"{paths[id(p)]} {p.data.shape} {p.data.dtype}" for p in self.optimizer.parameters()]
+        methods = [f"{type(one.method).__name__} {vars(one.method)} {one.seed} {one.base}" for one in self.records]
+        return {
+            "steps": self.steps, "seed": self.seed, "optimizer": type(self.optimizer).__name__, "groups": groups,
+            "parameters": arrays, "methods": methods, "workers": self.workers, "data": self.data,
+        }  # fmt: skip
+
+    def save(self, path):
+        """Write the run to a file (None: only look).
+
+        Raises: Diverged where the last step spoilt the weights: they are not saved over good ones, nor handed back in
+        silence
+        """
+        if not all(np.isfinite(p.data).all() for p in self.optimizer.parameters()):
+            check_finite(np.nan, "norm of the weights", self.optimizer)
+        if path is None:
+            return
+        header = {
+            "kind": "checkpoint",
+            "settings": self.settings(),
+            "step": self.step,
+            "updates": self.optimizer.steps,
+            "history": asdict(self.history),
+            "best": [self.best, self.since_best],
+            "generators": [rng.bit_generator.state for rng in self.generators()],
+        }
+        write_npz(path, header, self.arrays())
+
+    def load(self, path):
+        """Take over the state that save wrote.  Raises: FileError if it is that of another run, and says what differs"""
+        header, arrays = read_npz(path, "checkpoint")
+        if header["settings"] != self.settings():
+            differ = [key for key, value in self.settings().items() if header["settings"].get(key) != value]
+            raise FileError(
+                f"{path} is the checkpoint of another run: {', '.join(differ)} differ.  Go on with the settings that it "
+                "began with, or begin anew with another checkpoint file"
+            )
+        self.best_weights = [p.data.copy() for p in self.optimizer.parameters()] if "best.0.0" in arrays else []
+        ours = self.arrays()
+        if arrays.keys() != ours.keys() or any(arrays[name].shape != ours[name].shape for name in ours):
+            raise FileError(f"{path} is the checkpoint of another run: its arrays are others")
+        if len(header["generators"]) != len(self.generators()):
+            raise FileError(f"{path} is the checkpoint of another run: its dropouts are others")
+        for name, array in arrays.items():
+            ours[name][...] = array
+        for rng, state in zip(self.generators(), header["generators"], strict=True):
+            rng.bit_generator.state = state
+        self.step, self.optimizer.steps = header["step"], header["updates"]
+        for name, value in header["history"].items():
+            setattr(self.history, name, value)
+        self.best, self.since_best = header["best"]
+
+
+def data_digest(batches, val, seed):
+    """What tells the data of two runs apart: the batches' own digest or else the first batch, and all of val.
+
+    Of an iterator nothing can be known before it is used up: whoever resumes hands in the same one.
+    """
+    digest = hashlib.sha256()
+    if hasattr(batches, "digest"):
+        digest.update(batches.digest.encode())
+    elif callable(batches):
+        add_arrays(digest, batches(np.random.default_rng(seed)) if seed is not None else ())
+    elif isinstance(batches, (list, tuple)):
+        for batch in batches:
+            add_arrays(digest, batch)
+    for batch in val or ():
+        add_arrays(digest, batch)
+    return digest.hexdigest()
+
+
+def add_arrays(digest, batch):
+    for array in parts(batch) if len(batch) else ():
+        if array is not None:
+            digest.update(f"{array.shape} {array.dtype}".encode())
+            digest.update(np.ascontiguousarray(array))

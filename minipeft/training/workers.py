@@ -1,0 +1,81 @@
+"""Several cores: each thread takes its share of the batch, and the gradients are added up (data parallelism).
+
+The replicas hold the model's own arrays.  What each has of its own are gradient buffers, and those only for what is
+trained: with LoRA, A and B are all that has to be added.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from copy import deepcopy
+
+import numpy as np
+
+from ..model.layers import Dropout
+from ..model.module import Parameter
+from .step import add_gradients, parts
+
+
+@contextmanager
+def sharing(model, workers):
+    """with sharing(model, n) as backpropagate: n threads do the work of add_gradients, always in the same order.
+
+        L = Σ_k w_k L_k,   dL/dp = Σ_k w_k dL_k/dp,   w_k = share of the counted targets
+
+    The same seed and number of workers give the same bits; another number rounds differently.
+    """
+    if workers == 1:
+        yield add_gradients
+        return
+    replicas = [model, *(replica(model, k) for k in range(1, workers))]
+    trained = [[p for _, p in one.named_parameters() if p.requires_grad] for one in replicas]
+    with ThreadPoolExecutor(workers) as pool:
+
+        def backpropagate(_, batch):
+            shares = split(batch, workers)
+            for p in (p for own in trained[1:] for p in own):
+                p.grad.fill(0)
+            losses = list(pool.map(work, replicas, [rows for rows, _ in shares], [w for _, w in shares]))
+            for own in trained[1:]:
+                for p, q in zip(trained[0], own, strict=True):
+                    p.grad += q.grad
+            return sum(w * loss for (_, w), loss in zip(shares, losses, strict=True))
+
+        backpropagate.replicas = replicas
+        yield backpropagate
+
+
+def work(model, rows, weight):
+    """One thread's share of a step.  NumPy's error state is each thread's own."""
+    if weight == 0:
+        return 0.0
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        return add_gradients(model, rows, weight)
+
+
+def replica(model, k):
+    """The same model once more, number k, with the same arrays, but with gradients and dropouts of its own."""
+    shared = {id(getattr(model, "peft", None)): []}  # what stands outside the tree is not needed to train
+    for _, node in model.walk():
+        arrays = [node.data] if isinstance(node, Parameter) else vars(node).values()
+        shared |= {id(array): array for array in arrays if isinstance(array, np.ndarray)}
+        if isinstance(node, Parameter) and not node.requires_grad:
+            shared[id(node)] = node
+    twin = deepcopy(model, shared)
+    for j, dropout in enumerate(dropouts(twin)):
+        dropout.rng = np.random.default_rng([k, j, *deepcopy(dropout.rng).integers(1 << 32, size=4)])
+    return twin
+
+
+def dropouts(model):
+    """Every dropout that draws."""
+    return [node for _, node in model.walk() if isinstance(node, Dropout) and node.rng is not None]
+
+
+def split(batch, workers):
+    """[(rows of the batch, their share of the counted targets), ...], one for each worker."""
+    ids, targets, mask = parts(batch)
+    mask = np.ones(targets.shape, bool) if mask is None else mask
+    counted = (mask != 0).sum()
+    rows = [(ids[i], targets[i], mask[i]) for i in np.array_split(np.arange(len(ids)), workers)]
+    return [(share, float((share[2] != 0).sum() / counted)) for share in rows]
+
