@@ -57,6 +57,8 @@ def variants(method):
 
 # Every method with its defaults and variants, so that a new one is tested as soon as METHODS names it; then combinations.
 CASES = {label: one for method in METHODS.values() for label, one in variants(method).items()} | {
+    "lora-A": LoRA(r=2, train="A"),
+    "lora-B": LoRA(r=2, train="B"),
     "lora-small": LoRA(r=3, alpha=6, dropout=0.3),
     "lora-targets": LoRA(r=2, targets=("*.o_proj", "*.c_fc", "h.1.mlp.c_proj")),
     "adapter-parallel": Adapter(m=3, kind="parallel", targets="*.mlp"),

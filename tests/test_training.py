@@ -267,7 +267,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
             next(iter(weights_of(model))).data[...] = np.nan
         return batches(rng)
 
-    with pytest.raises(Diverged, match=r"loss is nan in step 7 of 20.*learning rate.*alpha / r") as caught:
+    with pytest.raises(Diverged, match=r"loss is nan in step 7.*learning rate.*alpha / r") as caught:
         fit(model, poisoned, 20, AdamW(model), progress=False, checkpoint=tmp_path / "c", checkpoint_every=3)
     assert len(caught.value.history.loss) == 6
     again = lora()
@@ -389,12 +389,12 @@ def test_weights_that_the_last_step_spoilt_are_not_saved_over_good_ones(tmp_path
     model = lora()
     fit(model, batches, 3, SGD(model, lr=0.1), progress=False, checkpoint=tmp_path / "c", checkpoint_every=2)
     good = (tmp_path / "c").read_bytes()
-    with pytest.raises(Diverged, match="norm of the weights is nan after step 2 of 3"):
+    with pytest.raises(Diverged, match="norm of the weights is nan after step 2"):
         fit(model, batches, 3, SGD(model, lr=1.7e308), schedule=lambda step, steps: 10.0 * step, clip=None, progress=False,
             checkpoint=tmp_path / "c", checkpoint_every=2)  # fmt: skip
     assert (tmp_path / "c").read_bytes() == good
     model = lora()
-    with pytest.raises(Diverged, match="norm of the weights is nan after step 1 of 1"):
+    with pytest.raises(Diverged, match="norm of the weights is nan after step 1"):
         fit(model, batches, 1, SGD(model, lr=1.7e308), schedule=lambda step, steps: 10.0, clip=None, progress=False)
 
 

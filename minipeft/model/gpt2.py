@@ -113,7 +113,7 @@ class GPT2(Module):
     def embed(self, ids):
         """x = wte[ids] + wpe[0 ... T−1]; dx goes to both, and a position gets that of all N sequences."""
         tok, back_tok = self.wte(ids)  # (N, T, D)
-        pos, back_pos = self.wpe(np.arange(check_length(tok, self.config)))  # (T, D)
+        pos, back_pos = self.wpe(np.arange(check_length(tok, ids, self.config)))  # (T, D)
 
         def backward(dx):
             back_pos(dx.sum(0))
@@ -134,9 +134,9 @@ def check_batch(ids):
     return ids
 
 
-def check_length(tok, config):
+def check_length(tok, ids, config):
     """T, the number of rows to a sequence, which must have a position each."""
     T = tok.shape[1]
     if T > config.n_positions:
-        raise ValueError(f"{T} rows of embeddings a sequence do not fit into n_positions = {config.n_positions}")
+        raise ValueError(f"{T} rows of embeddings for {ids.shape[1]} tokens do not fit into n_positions = {config.n_positions}")
     return T

@@ -36,10 +36,11 @@ class Run:
     Raises: ValueError if the optimizer holds parameters that are not trained in this model
     """
 
-    def __init__(self, model, optimizer, steps, seed, rng, batches, val, workers, backpropagate):
+    def __init__(self, model, optimizer, steps, seed, rng, batches, val, backpropagate):
         self.model, self.optimizer, self.steps, self.seed, self.rng = model, optimizer, steps, seed, rng
-        self.workers, self.data, self.records = workers, data_digest(batches, val, seed), records_of(model)
-        self.replicas = getattr(backpropagate, "replicas", [model])
+        self.replicas, self.records = getattr(backpropagate, "replicas", [model]), records_of(model)
+        self.data = {"batches": getattr(batches, "digest", None), "val": [digest(batch) for batch in val or ()]}
+        self.first_batch = None  # its digest
         self.step, self.history = 0, History()
         self.best, self.best_weights, self.since_best = np.inf, [], 0
         trained = {id(p) for _, p in model.named_parameters() if p.requires_grad}
@@ -48,6 +49,12 @@ class Run:
                 "the optimizer has parameters that are frozen, or no longer in the model: make it after get_peft_model "
                 "or load_adapter, and not for what was merged, unwrapped or disabled"
             )
+
+    def see(self, batch):
+        """The batch, once the first of the run has been remembered: with another text it would be another."""
+        if self.step == 0:
+            self.first_batch = digest(batch)
+        return batch
 
     def is_no_better(self, loss):
         """Whether this validation loss is no better than the best one; a better one is kept, with its weights."""
@@ -85,7 +92,7 @@ class Run:
         methods = [f"{type(one.method).__name__} {vars(one.method)} {one.seed} {one.base}" for one in self.records]
         return {
             "steps": self.steps, "seed": self.seed, "optimizer": type(self.optimizer).__name__, "groups": groups,
-            "parameters": arrays, "methods": methods, "workers": self.workers, "data": self.data,
+            "parameters": arrays, "methods": methods, "workers": len(self.replicas), "data": self.data,
         }  # fmt: skip
 
     def save(self, path):
@@ -95,12 +102,13 @@ class Run:
         silence
         """
         if not all(np.isfinite(p.data).all() for p in self.optimizer.parameters()):
-            check_finite(np.nan, "norm of the weights", self.optimizer)
+            check_finite(np.nan, "norm of the weights", f"after step {self.step}", self.optimizer)
         if path is None:
             return
         header = {
             "kind": "checkpoint",
             "settings": self.settings(),
+            "first_batch": self.first_batch,
             "step": self.step,
             "updates": self.optimizer.steps,
             "history": asdict(self.history),
@@ -109,15 +117,18 @@ class Run:
         }
         write_npz(path, header, self.arrays())
 
-    def load(self, path):
+    def load(self, path, batches):
         """Take over the state that save wrote.  Raises: FileError if it is that of another run, and says what differs"""
         header, arrays = read_npz(path, "checkpoint")
+        over = header["step"] >= self.steps or header["history"]["stopped_early"]
         if header["settings"] != self.settings():
             differ = [key for key, value in self.settings().items() if header["settings"].get(key) != value]
             raise FileError(
                 f"{path} is the checkpoint of another run: {', '.join(differ)} differ.  Go on with the settings that it "
                 "began with, or begin anew with another checkpoint file"
             )
+        if not over and first_of(batches, self.seed) not in (None, header["first_batch"]):
+            raise FileError(f"{path} is the checkpoint of another run: its first batch was another (text, length or size)")
         self.best_weights = [p.data.copy() for p in self.optimizer.parameters()] if "best.0.0" in arrays else []
         ours = self.arrays()
         if arrays.keys() != ours.keys() or any(arrays[name].shape != ours[name].shape for name in ours):
@@ -129,31 +140,24 @@ class Run:
         for rng, state in zip(self.generators(), header["generators"], strict=True):
             rng.bit_generator.state = state
         self.step, self.optimizer.steps = header["step"], header["updates"]
+        self.first_batch = header["first_batch"]
         for name, value in header["history"].items():
             setattr(self.history, name, value)
         self.best, self.since_best = header["best"]
 
 
-def data_digest(batches, val, seed):
-    """What tells the data of two runs apart: the batches' own digest or else the first batch, and all of val.
-
-    Of an iterator nothing can be known before it is used up: whoever resumes hands in the same one.
-    """
-    digest = hashlib.sha256()
-    if hasattr(batches, "digest"):
-        digest.update(batches.digest.encode())
-    elif callable(batches):
-        add_arrays(digest, batches(np.random.default_rng(seed)) if seed is not None else ())
-    elif isinstance(batches, (list, tuple)):
-        for batch in batches:
-            add_arrays(digest, batch)
-    for batch in val or ():
-        add_arrays(digest, batch)
-    return digest.hexdigest()
+def first_of(batches, seed):
+    """The digest of the first batch of a run; None of an iterator, whose batches are gone once they were looked at."""
+    if callable(batches):
+        return None if seed is None else digest(batches(np.random.default_rng(seed)))
+    return digest(batches[0]) if isinstance(batches, (list, tuple)) and batches else None
 
 
-def add_arrays(digest, batch):
-    for array in parts(batch) if len(batch) else ():
+def digest(batch):
+    """What tells one batch from another."""
+    found = hashlib.sha256()
+    for array in parts(batch):
         if array is not None:
-            digest.update(f"{array.shape} {array.dtype}".encode())
-            digest.update(np.ascontiguousarray(array))
+            found.update(f"{array.shape} {array.dtype}".encode())
+            found.update(np.ascontiguousarray(array))
+    return found.hexdigest()

@@ -39,16 +39,16 @@ def fit(
     check_counts(steps, val_every, checkpoint_every, patience, workers, seed, val, checkpoint, resume)
     val, rng = None if val is None else several(val), np.random.default_rng(seed)
     with computing(), sharing(model.train(), workers) as backpropagate:
-        run = Run(model, optimizer, steps, seed, rng, batches, val, workers, backpropagate)
+        run = Run(model, optimizer, steps, seed, rng, batches, val, backpropagate)
         if resume and Path(checkpoint).exists():
-            run.load(checkpoint)
+            run.load(checkpoint, batches)
         stream, history = take_batches(batches, rng, run.step), run.history
         if val and run.step == 0:
             measure(run, val, patience)
         with progress_bar(steps, run.step, label, progress) as advance:
             while run.step < steps and not history.stopped_early:
                 began, factor = time.perf_counter(), lr_factor(schedule, run.step, steps)
-                batch = next_batch(stream, run.step, steps)
+                batch = run.see(next_batch(stream, run.step, steps))
                 with told_how_far(history):
                     loss, norm = train_step(model, batch, optimizer, clip, factor, backpropagate)
                 run.step += 1
@@ -106,7 +106,7 @@ def measure(run, val, patience):
     """Evaluate, write it down, and see whether it is time to stop."""
     with told_how_far(run.history), np.errstate(over="ignore", invalid="ignore"):
         loss = evaluate(run.model, val).loss
-        check_finite(loss, "validation loss", run.optimizer)
+        check_finite(loss, "validation loss", f"after step {run.step}", run.optimizer)
     run.history.val_step.append(run.step)
     run.history.val_loss.append(loss)
     if patience is not None and run.is_no_better(loss):

@@ -21,9 +21,9 @@ def train_step(model, batch, optimizer, clip=1.0, lr_factor=1.0, backpropagate=N
     optimizer.zero_grad()
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a run that diverges is reported below
         loss = (backpropagate or add_gradients)(model, batch)
-        check_finite(loss, "loss", optimizer)
+        check_finite(loss, "loss", in_step(optimizer), optimizer)
         norm = clip_grad_norm(optimizer.parameters(), clip)
-        check_finite(norm, "norm of the gradient", optimizer)
+        check_finite(norm, "norm of the gradient", in_step(optimizer), optimizer)
         optimizer.step(lr_factor)
     return loss, norm
 
@@ -47,12 +47,16 @@ def parts(batch):
     return np.asarray(ids), np.asarray(targets), np.asarray(mask[0]) if mask and mask[0] is not None else None
 
 
-def check_finite(value, what, optimizer):
+def in_step(optimizer):
+    return f"in step {optimizer.steps + 1}"
+
+
+def check_finite(value, what, when, optimizer):
     """Raises: Diverged that names the likely causes, unless the value is a finite number"""
     if not np.isfinite(value):
         rates = sorted({group["lr"] for group in optimizer.groups})
         raise Diverged(
-            f"the {what} is {value} in step {optimizer.steps + 1}. Likely causes: a learning rate that is "
+            f"the {what} is {value} {when}. Likely causes: a learning rate that is "
             f"too high (here {rates}; try a third), no warm-up, no clipping, a scale alpha / r that is too large, "
             f"or numbers that are not finite in the data or the base. The last checkpoint, if any, is untouched."
         )
