@@ -9,7 +9,13 @@ import sys
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 
-BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "OMP_NUM_THREADS")
+BLAS_VARIABLES = (
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "OMP_NUM_THREADS",
+)
 MMAP_THRESHOLD, TRIM_THRESHOLD = 128 << 10, 128 << 10  # where glibc begins
 active = []  # the blocks that are inside `computing` now: the last one out restores
 

@@ -44,7 +44,6 @@ from minipeft.model import (
 CONFIG = GPT2Config(vocab_size=13, n_positions=16, n_embd=8, n_layer=2, n_head=2)
 
 
-
 def variants(method):
     """{label: method} of a method class: its defaults, and what its fields allow beside them."""
     found = {method.name: method()}

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -84,7 +85,10 @@ def test_imports_go_one_way(file):
 @pytest.mark.parametrize("file", [file for file in FILES if part(file) == "methods"], ids=str)
 def test_a_method_imports_no_other_method(file):
     """saving.py looks METHODS up when a file is loaded; __init__.py is the list."""
-    others = {name.split(".")[-1] for name in imported(file) if name.startswith("minipeft.methods.")} - {"method", "wrapper"}
+    others = {name.split(".")[-1] for name in imported(file) if name.startswith("minipeft.methods.")} - {
+        "method",
+        "wrapper",
+    }
     if file.stem != "__init__":
         assert {(file.stem, other) for other in others} <= ONE_METHOD_OF_ANOTHER
         assert "minipeft.methods" not in imported(file, list(at_the_top(file)))
@@ -124,6 +128,12 @@ def test_numpys_global_random_state_is_left_alone(file):
 def test_no_closure_rebinds_what_it_captured(file):
     if part(file) in ("model", "methods"):
         assert not [node for node in ast.walk(tree_of(file)) if isinstance(node, (ast.Nonlocal, ast.Global))]
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if part(file) == "model"], ids=str)
+def test_the_model_knows_nothing_of_peft(file):
+    text = (ROOT / file).read_text(encoding="utf-8")
+    assert re.findall(r"wrapper|prefix|prompt|adapter|lora|virtual|peft", text, re.IGNORECASE) == []
 
 
 def test_every_method_has_a_file_and_its_name():

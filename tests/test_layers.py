@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from specimens import CONFIG, LAYERS, activations, as_tuple, gradients, off_start, specimen, tiny_model
 
-from minipeft import Adapter, LoRA, cross_entropy, get_peft_model
+from minipeft import LoRA, cross_entropy, get_peft_model
 from minipeft.lab.gradcheck import directional_error, gradcheck_layer
 from minipeft.methods.lora import LoRALinear
 from minipeft.model import Attention, CausalSelfAttention, Dropout, Embedding, LayerNorm, Linear, Module, TiedHead

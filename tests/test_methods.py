@@ -1,6 +1,7 @@
 """The contract, for every method that METHODS names and for its variants."""
 
 from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,6 +47,7 @@ from minipeft.methods import fingerprint
 
 every_case = pytest.mark.parametrize("case", CASES)
 peft_case = pytest.mark.parametrize("case", PEFT)
+DATA = Path(__file__).parent / "data"
 V, P, D, L = CONFIG.vocab_size, CONFIG.n_positions, CONFIG.n_embd, CONFIG.n_layer
 
 
@@ -489,6 +491,33 @@ def test_the_file_stands_whatever_name_it_has(tmp_path):
     save_adapter(model, tmp_path / "adapter")
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
     load_adapter(tiny_model(), str(tmp_path / "adapter"))
+
+
+@pytest.mark.parametrize("name", ["lora", "stack-net"])
+def test_a_file_of_the_first_edition_loads_and_computes_the_same(name, ids):
+    loaded = load_adapter(tiny_model(), DATA / f"first_edition_{name}.npz")
+    assert np.allclose(logits_of(loaded, ids), np.load(DATA / f"first_edition_{name}_logits.npy"), rtol=1e-12)
+
+
+# Starting values
+
+
+def test_starting_values_can_be_set(model):
+    get_peft_model(model, LoRA(r=2), start={"*.B": 0.5, "h.0.*.A": lambda shape, rng: np.full(shape, 2.0)})
+    layers = dict(model.named_parameters())
+    assert (layers["h.0.attn.q_proj.B"].data == 0.5).all()
+    assert (layers["h.0.attn.q_proj.A"].data == 2).all()
+    assert not (layers["h.1.attn.q_proj.A"].data == 2).any()
+
+
+@pytest.mark.parametrize(
+    ("start", "message"), [({"*.C": 1}, r"'\*.C' matches no trained"), ({"*.A": np.ones(3)}, "shape")]
+)
+def test_starting_values_that_cannot_be_leave_the_model_as_it_was(start, message, model):
+    before = snapshot(model)
+    with pytest.raises(ValueError, match=message):
+        get_peft_model(model, LoRA(r=2), start=start)
+    assert snapshot(model) == before
 
 
 # The fingerprint

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..generation import generate
 from ..interop import load_gpt2, load_tokenizer
 from ..interop import tokenizer as pieces
-from ..generation import generate
 from ..model import GPT2
 from ..training import base_names, decode, encode, load_base, plain
 

@@ -18,10 +18,9 @@ from ..methods import PrefixTuning, PromptTuning, get_peft_model
 from ..methods.adapter import SequentialAdapter
 from ..methods.lora import LoRALinear
 from ..methods.method import fingerprint, is_merged, records_of
-from ..methods.prefix import PrefixAttention, ReparametrisedPrefix
+from ..methods.prefix import PrefixAttention, ReparametrisedPrefix, ShiftedPositions
 from ..methods.prompt import DropPrompt, SoftPrompt
 from ..methods.saving import trained_in_base
-from ..methods.prefix import ShiftedPositions
 from ..methods.wrapper import Wrapper
 from .peft_lora import lora_deltas, lora_from_peft, lora_to_peft
 from .peft_strict import accept, check_tensors, whole_number

@@ -1,8 +1,8 @@
 """What a model costs, counted and not derived: parameters, multiplications, bytes kept for backward and by optimizers.
 
-    with counting() as flops:                  # every matrix product in the block, whoever wrote the layer
-        logits, backward = model(ids)
-    print(flops.total, saved_bytes(backward))
+with counting() as flops:                  # every matrix product in the block, whoever wrote the layer
+    logits, backward = model(ids)
+print(flops.total, saved_bytes(backward))
 """
 
 from contextlib import contextmanager

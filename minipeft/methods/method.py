@@ -121,7 +121,9 @@ def begin_at(model, start, rng):
     for glob, value in start.items():
         matching = [(path, p) for path, p in trained if fnmatchcase(path, glob)]
         if not matching:
-            raise ValueError(f"start: {glob!r} matches no trained parameter; there are: {', '.join(p for p, _ in trained)}")
+            raise ValueError(
+                f"start: {glob!r} matches no trained parameter; there are: {', '.join(p for p, _ in trained)}"
+            )
         for path, p in matching:
             values = np.asarray(value(p.data.shape, rng) if callable(value) else value)
             if values.shape not in ((), p.data.shape):

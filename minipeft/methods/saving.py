@@ -6,13 +6,15 @@ import numpy as np
 
 from ..files import FileError, read_npz, write_npz
 from ..validation import is_seed
-from .method import Stack, base_parameters, fingerprint, get_peft_model, is_merged, records_of, undone_on_error
+from .method import Stack, base_parameters, fingerprint, get_peft_model, records_of, undone_on_error
 from .wrapper import wrappers_of
 
 
 def own_arrays(model):
     """{path: array} of what the methods put into the model."""
-    return {f"{path}.{name}": array for path, wrapper in wrappers_of(model) for name, array in wrapper.own_arrays().items()}
+    return {
+        f"{path}.{name}": array for path, wrapper in wrappers_of(model) for name, array in wrapper.own_arrays().items()
+    }
 
 
 def trained_in_base(model):

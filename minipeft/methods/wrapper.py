@@ -8,7 +8,7 @@ A wrapper is a layer that stands in the place of another, its .base, and calls i
 so that a method's file holds its path and nothing else.
 """
 
-from ..model.module import Module, chain, innermost
+from ..model.module import Module, chain
 
 wrap = Module.wrap  # wrap(model, "*.[qv]_proj", LoRALinear): it is the tree of layers that changes
 

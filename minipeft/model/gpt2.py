@@ -138,5 +138,7 @@ def check_length(tok, ids, config):
     """T, the number of rows to a sequence, which must have a position each."""
     T = tok.shape[1]
     if T > config.n_positions:
-        raise ValueError(f"{T} rows of embeddings for {ids.shape[1]} tokens do not fit into n_positions = {config.n_positions}")
+        raise ValueError(
+            f"{T} rows of embeddings for {ids.shape[1]} tokens do not fit into n_positions = {config.n_positions}"
+        )
     return T

@@ -18,8 +18,7 @@ class Linear(Module):
         y = x W + b
         dW = xᵀ dy,   db = Σ dy,   dx = dy Wᵀ
 
-    x is kept for backward only while W is trained: dx needs W alone.  Frozen layers that keep nothing are where PEFT
-    saves activation memory.
+    x is kept for backward only while W is trained: dx needs W alone.  A frozen layer keeps nothing.
 
     Shapes:   x (..., I), weight W (I, O), bias b (O,), y (..., O)
     At init:  W ~ N(0, std²), b = 0

@@ -140,8 +140,11 @@ class Module:
         globs = [pattern] if isinstance(pattern, str) else pattern
         if not isinstance(globs, (list, tuple)) or not globs or not all(isinstance(glob, str) for glob in globs):
             raise ValueError(f"targets must be a glob over paths, such as '*.[qv]_proj', or several; not {pattern!r}")
-        there_is = [path for path, node in self.walk()
-                    if isinstance(node, Module) and isinstance(innermost(node), kind) and not path.endswith(".base")]  # fmt: skip
+        there_is = [
+            path
+            for path, node in self.walk()
+            if isinstance(node, Module) and isinstance(innermost(node), kind) and not path.endswith(".base")
+        ]
         for glob in globs:
             if not any(fnmatchcase(path, glob) for path in there_is):
                 listed = ", ".join(there_is) or f"no {getattr(kind, '__name__', 'such layer')} at all"

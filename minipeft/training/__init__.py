@@ -1,6 +1,7 @@
 """Optimizers, the loop, the data, and the base models that come with the package."""
 
 from .bases import base_names, load_base, pretrain
+from .checkpoints import History
 from .data import (
     ALPHABET,
     TASKS,
@@ -15,7 +16,6 @@ from .data import (
     text_windows,
 )
 from .evaluation import Evaluation, evaluate
-from .checkpoints import History
 from .loop import fit
 from .optimizers import SGD, AdamW, clip_grad_norm, constant, warmup_cosine
 from .step import Diverged, train_step

@@ -128,7 +128,9 @@ class Run:
                 "began with, or begin anew with another checkpoint file"
             )
         if not over and first_of(batches, self.seed) not in (None, header["first_batch"]):
-            raise FileError(f"{path} is the checkpoint of another run: its first batch was another (text, length or size)")
+            raise FileError(
+                f"{path} is the checkpoint of another run: its first batch was another (text, length or size)"
+            )
         self.best_weights = [p.data.copy() for p in self.optimizer.parameters()] if "best.0.0" in arrays else []
         ours = self.arrays()
         if arrays.keys() != ours.keys() or any(arrays[name].shape != ours[name].shape for name in ours):

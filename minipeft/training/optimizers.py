@@ -21,8 +21,9 @@ def blocks(*arrays):
 class Optimizer:
     """What SGD and AdamW share: groups of trained parameters, each with its own settings.
 
-    parameters: a model, whose methods may ask for groups; or Parameters; or (path, Parameter) pairs, as named_parameters() gives them; or groups such as
-    {"params": [...], "lr": 1e-3}, whose settings go before those of the optimizer.  Frozen parameters are left out.
+    parameters: a model, whose methods may ask for groups (LoRA+: B faster than A); or Parameters; or (path, Parameter)
+    pairs, as named_parameters() gives them; or groups such as {"params": [...], "lr": 1e-3}, whose settings go before
+    those of the optimizer.  Frozen parameters are left out.
 
     Raises: ValueError if nothing is trained, a setting is unknown or out of range, or a parameter stands twice;
     TypeError for what holds no Parameters

@@ -78,4 +78,3 @@ def split(batch, workers):
     counted = (mask != 0).sum()
     rows = [(ids[i], targets[i], mask[i]) for i in np.array_split(np.arange(len(ids)), workers)]
     return [(share, float((share[2] != 0).sum() / counted)) for share in rows]
-
