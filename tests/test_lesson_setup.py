@@ -29,6 +29,24 @@ def python(code, *, without=(), **environment):
     return result.stdout
 
 
+UNTOUCHED = """
+import warnings
+import numpy, threadpoolctl
+import matplotlib as mpl
+def state():
+    return dict(os.environ), numpy.get_printoptions(), list(warnings.filters), dict(mpl.rcParams), [
+        pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
+before = state()
+import minipeft{more}
+print(state() == before)
+"""
+
+
+@pytest.mark.parametrize(("more", "untouched"), [("", "True"), (".course", "False")])
+def test_only_the_course_changes_settings_of_the_process(more, untouched):
+    assert python(UNTOUCHED.format(more=more)).strip() == untouched
+
+
 # Threads
 
 THREADS = """
