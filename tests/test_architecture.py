@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "training": ROOTS | {"model", "methods"},
     "interop": ROOTS | {"model", "methods"},
     "lab": ROOTS | {"model", "methods", "training"},
+    "course": ROOTS | {"model", "methods", "generation", "training", "interop", "lab"},
 }
 ONE_METHOD_OF_ANOTHER = {("prompt", "prefix"), ("dora", "lora")}
 

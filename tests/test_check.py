@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minipeft.lab import check
-from minipeft.lab.slider import slider
+from minipeft.course import check, checks
+from minipeft.course.slider import slider
 
 
 def says(capsys, call, *args):
@@ -179,8 +179,8 @@ def test_slider_wants_parts_that_fit():
 
 NAMES = [
     name
-    for file in sorted(Path(check.__file__).parent.glob("checks_*.py"))
-    for name in importlib.import_module(f"minipeft.lab.{file.stem}").__all__
+    for file in sorted(Path(checks.__file__).parent.glob("lesson_*.py"))
+    for name in importlib.import_module(f"minipeft.course.checks.{file.stem}").__all__
 ]
 JUNK = [None, ..., 0, -1.5, 3j, np.nan, "no", "", [], [1, [2, 3]], {}, len]
 JUNK += [np.eye(3), np.full((2, 2), np.nan), np.zeros((0, 4))]

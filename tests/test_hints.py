@@ -1,6 +1,6 @@
 """A wrong answer to an exercise gets one line with its hint, never a pass and never a traceback.
 
-The answers stand in wrong_NN.py.  That right ones pass is what the solved notebooks show.
+The answers stand in wrong_answers/lesson_NN.py.  That right ones pass is what the solved notebooks show.
 """
 
 import importlib
@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minipeft.lab import check
+from minipeft.course import check
 
-FILES = sorted(path.stem for path in Path(__file__).parent.glob("wrong_[0-9][0-9].py"))
+FILES = sorted(path.stem for path in (Path(__file__).parent / "wrong_answers").glob("lesson_[0-9][0-9].py"))
 ANSWERS = {
     (name, hint): answer
     for file in FILES
-    for name, wrongs in importlib.import_module(file).WRONG.items()
+    for name, wrongs in importlib.import_module(f"wrong_answers.{file}").WRONG.items()
     for hint, answer in wrongs.items()
 }
 

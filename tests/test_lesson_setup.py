@@ -1,4 +1,4 @@
-"""notebooks/lesson.py: what all lessons share."""
+"""minipeft.course: what every lesson's first cell sets up."""
 
 import os
 import subprocess
@@ -6,61 +6,138 @@ import sys
 from pathlib import Path
 
 import joblib
-import pytest
-from test_notebooks import HEADER
-
-NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
-SCRIPT = """
-import os, sys
-{before}
-import lesson
+import matplotlib as mpl
 import numpy as np
-def draw(seed, n):
-    return np.random.default_rng(seed).standard_normal(n).sum(), os.getpid()
-rows = lesson.starmap(draw, [(seed, 5) for seed in range(6)])
-print([float(row[0]).hex() for row in rows], {{row[1] for row in rows}} == {{os.getpid()}})
+import pytest
+from matplotlib.figure import Figure
+
+from minipeft import course
+
+ROOT = Path(__file__).resolve().parents[1]
+CORES = joblib.cpu_count()
+
+
+def python(code, *, without=(), **environment):
+    """What code prints in a new process, where neither NumPy nor the BLAS variables are there yet."""
+    clean = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    absent = "".join(f"sys.modules[{name!r}] = None\n" for name in without)  # as if it were not installed
+    result = subprocess.run(
+        [sys.executable, "-c", f"import os, sys\n{absent}{code}"],
+        cwd=ROOT, env=clean | environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+UNTOUCHED = """
+import warnings
+import numpy, threadpoolctl
+import matplotlib as mpl
+def state():
+    return dict(os.environ), numpy.get_printoptions(), list(warnings.filters), dict(mpl.rcParams), [
+        pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
+before = state()
+import minipeft{more}
+print(state() == before)
 """
 
 
-def starmap(before):
-    result = subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(before=before)], cwd=NOTEBOOKS, capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout.rsplit(maxsplit=1)
+@pytest.mark.parametrize(("more", "untouched"), [("", "True"), (".course", "False")])
+def test_only_the_course_changes_settings_of_the_process(more, untouched):
+    assert python(UNTOUCHED.format(more=more)).strip() == untouched
+
+
+# Threads
+
+THREADS = """
+import numpy, threadpoolctl
+def threads():
+    return {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
+before = threads()
+import minipeft.course
+print(before, threads(), os.environ["OPENBLAS_NUM_THREADS"])
+"""
+OPENBLAS = [pool for pool in pytest.importorskip("threadpoolctl").threadpool_info() if pool["user_api"] == "blas"]
+
+
+@pytest.mark.skipif(not OPENBLAS or CORES == 1, reason="needs a BLAS that threadpoolctl knows, and two cores")
+def test_one_thread_although_numpy_was_imported_first():
+    before, after, variable = python(THREADS).split()
+    assert before != "{1}"  # or this test could not fail
+    assert after == "{1}"
+    assert variable == "1"
+
+
+@pytest.mark.skipif(not OPENBLAS or CORES == 1, reason="needs a BLAS that threadpoolctl knows, and two cores")
+def test_whoever_sets_the_threads_has_them():
+    assert python(THREADS, OPENBLAS_NUM_THREADS="2").split()[1:] == ["{2}", "2"]
+
+
+def test_without_threadpoolctl_the_processes_started_from_here_still_have_one_thread():
+    script = "import minipeft.course; print(os.environ['OPENBLAS_NUM_THREADS'])"
+    assert python(script, without=["threadpoolctl"]) == "1\n"
+
+
+# Figures and numbers
+
+
+def test_each_line_of_a_figure_has_its_own_colour_and_dash():
+    lines = [Figure().subplots().plot([0, 1])[0], *Figure().subplots().plot(np.zeros((2, 6)))]
+    looks = {(line.get_color(), line.get_linestyle()) for line in lines[1:]}
+    assert len(looks) == 6
+    assert (lines[0].get_color(), lines[0].get_linestyle()) == (course.COLORS[0], course.STYLES[0])
+    assert mpl.rcParams["axes.titlelocation"] == "left"
+
+
+def test_numbers_have_four_digits():
+    assert str(np.array([2 / 3, 1e-9])) == "[0.6667 0.    ]"
+
+
+def test_ranks_go_from_dark_to_light():
+    luminance = course.ranks(5)[:, :3] @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(luminance) > 0.05).all()
+
+
+def test_a_figure_is_shown_once_with_its_sentence(monkeypatch):
+    import IPython.display
+    import matplotlib.pyplot as plt
+
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", lambda *args, **kwargs: shown.append((args, kwargs)))
+    fig = plt.figure()
+    course.show(fig, "A line.")
+    assert shown == [((fig,), {"metadata": {"image/png": {"alt": "A line."}}})]
+    assert not plt.fignum_exists(fig.number)  # or the notebook would draw it again at the end of the cell
+
+
+# Several cores
+
+SCRIPT = """
+from minipeft import course
+import numpy as np
+def draw(seed, n):
+    return np.random.default_rng(seed).standard_normal(n).sum(), os.getpid()
+rows = course.starmap(draw, [(seed, 5) for seed in range(6)])
+print([float(row[0]).hex() for row in rows], {row[1] for row in rows} == {os.getpid()})
+"""
+
+
+def starmap(**how):
+    return python(SCRIPT, **how).rsplit(maxsplit=1)
 
 
 def test_starmap_gives_the_same_numbers_with_and_without_joblib():
-    many, _ = starmap("")
-    alone, here = starmap("sys.modules['joblib'] = None")  # as if it were not installed
+    many, _ = starmap()
+    alone, here = starmap(without=["joblib"])
     assert many == alone
     assert here == "True"
 
 
 def test_starmap_leaves_a_core_to_each_thread():
-    _, here = starmap(f"os.environ['OPENBLAS_NUM_THREADS'] = '{joblib.cpu_count()}'")
+    _, here = starmap(OPENBLAS_NUM_THREADS=str(CORES))
     assert here == "True"
 
 
 def test_starmap_uses_other_processes_where_there_are_several_cores():
-    _, here = starmap("os.environ['OPENBLAS_NUM_THREADS'] = '1'")
-    assert here == str(joblib.cpu_count() == 1)
-
-
-@pytest.mark.skipif(os.name == "nt", reason="puts shell scripts in the place of pip and python")
-def test_a_lesson_that_was_downloaded_alone_fetches_the_course(tmp_path):
-    """The first lines of a notebook, in a folder that holds only that notebook; a second run does no harm."""
-    for name, line in {"pip": 'echo "pip $@"', "python": f'exec "{sys.executable}" "$@"'}.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
-        (tmp_path / name).chmod(0o755)
-    folder = tmp_path / "downloads"
-    folder.mkdir()
-    (folder / "05_cut_the_rank.ipynb").write_text("mine")
-    script = HEADER + "print(lesson.__file__)"
-    env = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(NOTEBOOKS.parent)}
-    for _ in "12":
-        result = subprocess.run([sys.executable, "-c", script], cwd=folder, env=env, capture_output=True, text=True)
-        assert result.returncode == 0, result.stderr
-        assert result.stdout.startswith("pip install -q minipeft\n")
-        assert Path(result.stdout.splitlines()[-1]) == folder / "course" / "lesson.py"
-    assert (folder / "05_cut_the_rank.ipynb").read_text() == "mine"
+    _, here = starmap(OPENBLAS_NUM_THREADS="1")
+    assert here == str(CORES == 1)

@@ -16,18 +16,18 @@ def arguments(*argv):
 def test_the_course_is_copied(tmp_path, capsys):
     folder = tmp_path / "new" / "course"
     lessons.run(arguments(str(folder), "--no-open"))
-    for name in ("00_start_here.ipynb", "00_start_here.md", "lesson.py", "exercises/00_start_here.ipynb"):
+    for name in ("00_start_here.ipynb", "00_start_here.md", "refresh.py", "exercises/00_start_here.ipynb"):
         assert (folder / name).read_bytes() == (lessons.CHECKOUT / name).read_bytes()
     assert not list(folder.rglob("__pycache__"))
     assert "lessons" in capsys.readouterr().out
 
 
 def test_nothing_is_overwritten(tmp_path):
-    mine = tmp_path / "lesson.py"
+    mine = tmp_path / "refresh.py"
     mine.write_text("mine")
-    with pytest.raises(FileExistsError, match=r"already has lesson\.py; nothing was overwritten"):
+    with pytest.raises(FileExistsError, match=r"already has refresh\.py; nothing was overwritten"):
         lessons.run(arguments(str(tmp_path), "--no-open"))
-    assert [p.name for p in tmp_path.iterdir()] == ["lesson.py"]
+    assert [p.name for p in tmp_path.iterdir()] == ["refresh.py"]
     assert mine.read_text() == "mine"
 
 

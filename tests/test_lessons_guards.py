@@ -31,10 +31,10 @@ def sound():
     new_code, new_text = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
     cells = [
         new_text("# 07. Choose a rank"),
-        new_code(guards.HEADER + "import numpy as np", execution_count=1),
+        new_code(f"{guards.ALONE}\nimport numpy as np\nfrom minipeft import course", execution_count=1),
         new_code("print(f'{2 / 3:.4f}')", execution_count=2, outputs=[output("0.6667\n")]),
         new_text("It costs $x^2$, or \\$5, and `$HOME` is code.\n\n**What you see.** It falls."),
-        new_code("lesson.show(fig, 'alt')", execution_count=3, outputs=[figure()]),
+        new_code("course.show(fig, 'alt')", execution_count=3, outputs=[figure()]),
     ]
     return nbformat.v4.new_notebook(cells=cells)
 
@@ -96,12 +96,14 @@ FAULTS = [
     (guards.figures, "nothing says what one sees", source(3, "Nice.")),
     (guards.forbidden, "another library", source(2, "import torch")),
     (guards.forbidden, "another library inside a function", source(2, "def f():\n    from scipy import stats")),
-    (guards.forbidden, "another library below the header", source(1, guards.HEADER + "import torch")),
+    (guards.forbidden, "another library in the first cell", source(1, f"{guards.ALONE}\nimport torch")),
+    (guards.forbidden, "a shell", source(1, f"{guards.ALONE}\nimport os\n\nos.system('pip install minipeft')")),
     (guards.forbidden, "the global seed", source(2, "np.random.seed(0)")),
     (guards.forbidden, "draws that differ between machines", source(2, "rng.multivariate_normal(m, C)")),
-    (guards.header, "no header", source(1, "import numpy as np")),
-    (guards.over_budget, "too few cells and words", lambda cells: None),
-    (guards.over_budget, "a cell too long", source(2, "x = 1\n" * 21)),
+    (guards.header, "no word on how to get minipeft", source(1, "from minipeft import course")),
+    (guards.header, "no set-up", source(1, f"{guards.ALONE}\nfrom minipeft import LoRA")),
+    (guards.header, "no set-up, checks from elsewhere", source(1, f"{guards.ALONE}\nfrom minipeft.lab import check")),
+    (guards.header, "more than imports", source(1, f"{guards.ALONE}\nfrom minipeft import course\nx = 1")),
     (guards.template, "no sections", lambda cells: None),
 ]  # fmt: skip
 

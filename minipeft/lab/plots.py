@@ -1,4 +1,4 @@
-"""Figures: one style, one message each.  The only module that imports matplotlib."""
+"""Figures: one style, one message each.  Imported late: it brings matplotlib with it."""
 
 from pathlib import Path
 

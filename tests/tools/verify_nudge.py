@@ -1,7 +1,7 @@
 """One machine stands for many: change numbers by 1e-10 where a computation begins, and see that no printed number moves.
 
-    python tests/verify_nudge.py             # every lesson
-    python tests/verify_nudge.py 04 08       # lessons 04 and 08
+    python tests/tools/verify_nudge.py             # every lesson
+    python tests/tools/verify_nudge.py 04 08       # lessons 04 and 08
 
 Two kinds are changed: one weight of each model when its optimizer is made, and one number of the first array (normal or
 uniform) that each random generator draws, where lessons descend by hand.  Machines differ by about 1e-16 in a sum.  A
@@ -22,7 +22,7 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NUDGE, LIMIT = 1e-10, 1e-8
 
 
@@ -34,7 +34,8 @@ def run_lesson(path, nudge):
     import nbformat
     import numpy as np
 
-    from minipeft import training
+    import minipeft
+    from minipeft import course, training
     from minipeft.training import loop, optimizers
 
     losses, plain_init, plain_fit, plain_rng = [], optimizers.Optimizer.__init__, loop.fit, np.random.default_rng
@@ -76,16 +77,13 @@ def run_lesson(path, nudge):
         losses.append([label, history.loss[-1]])
         return history
 
-    optimizers.Optimizer.__init__, loop.fit, training.fit = init, fit, fit
+    optimizers.Optimizer.__init__ = init
+    loop.fit = training.fit = minipeft.fit = fit
     np.random.default_rng = lambda seed=None: Nudged(plain_rng(seed).bit_generator)
     cells = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
     printed, space = io.StringIO(), {"__name__": "lesson_under_test"}
-    path = path.resolve()
-    os.chdir(path.parent)
-    sys.path.insert(0, str(path.parent))
-    import lesson
-
-    lesson.starmap = lambda function, cases: list(itertools.starmap(function, cases))  # here, where fit is watched
+    os.chdir(path.resolve().parent)
+    course.starmap = lambda function, cases: list(itertools.starmap(function, cases))  # here, where fit is watched
     with contextlib.redirect_stdout(printed):
         for i, cell in enumerate(cells):
             name = f"<cell {i}>"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import check
+from .. import check
 
 __all__ = [
     "adamw_step",
@@ -95,7 +95,7 @@ def adamw_step(fn):
 
 def remember(fn):
     """fn(model) -> {path: array} of the weights as they are now, whatever happens later."""
-    from ..model import GPT2, GPT2Config
+    from ...model import GPT2, GPT2Config
 
     def names():
         model = GPT2(GPT2Config(7, 6, 8, 1, 2))

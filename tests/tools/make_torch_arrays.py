@@ -1,6 +1,6 @@
 """Write torch_arrays.npz: what torch computes, so that test_torch_parity.py can compare without torch.
 
-    python tests/make_torch_arrays.py        needs torch and transformers
+    python tests/tools/make_torch_arrays.py        needs torch and transformers
 
 A small random GPT2LMHeadModel in float64, with biases and gains away from 0 and 1.  Saved in minipeft's own names: the
 weights, a batch, logits, loss and all gradients; the same with LoRA (W + s A B in place of W) and with a prefix (as past
@@ -94,7 +94,7 @@ def main():
     saved |= {f"prefix/grad/{path}": p.grad for path, p in prefix.items()}
 
     arrays = {name: a.detach().numpy() if isinstance(a, torch.Tensor) else a for name, a in saved.items()}
-    np.savez_compressed(Path(__file__).with_name("torch_arrays.npz"), **arrays)
+    np.savez_compressed(Path(__file__).resolve().parents[1] / "torch_arrays.npz", **arrays)
 
 
 if __name__ == "__main__":

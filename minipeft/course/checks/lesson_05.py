@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from . import check
-from .spectra import truncate
+from ...lab.spectra import truncate
+from .. import check
 
 __all__ = [
     "add_adapters",

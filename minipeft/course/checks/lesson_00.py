@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import check
+from .. import check
 
 __all__ = [
     "bits",
@@ -68,9 +68,9 @@ def predict_merge(answer):
 
 def who_trains(fn):
     """fn(model, method, rng): freeze and inject, in the right order."""
-    from ..methods import LoRA
-    from ..model import GPT2, GPT2Config
-    from .ledger import parameter_table
+    from ...lab.ledger import parameter_table
+    from ...methods import LoRA
+    from ...model import GPT2, GPT2Config
 
     def table():
         model = GPT2(GPT2Config(7, 6, 8, 1, 2))

@@ -12,8 +12,9 @@ import json
 
 import numpy as np
 
+from . import COLORS
+
 LEVELS = "".join(map(chr, range(48, 58))) + "".join(map(chr, range(65, 91))) + "".join(map(chr, range(97, 123))) + "-_"
-COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000"]
 DASHES = ["", "7 4", "8 3 2 3", "2 3", "12 3"]
 
 PAGE = """<figure class="slider" style="max-width:640px;margin:0;padding:8px;background:#fff;color:#222;font:14px/1.5 sans-serif">
@@ -109,7 +110,7 @@ def line_data(x, lines, n, ylim, logy, xlabel):
         "x": [round(float(v), 6) for v in x], "xlim": [round(float(min(x)), 6), round(float(max(x)), 6)],
         "ylim": [low, high], "xticks": ticks(min(x), max(x)),
         "yticks": ticks_of_powers(low, high) if logy else ticks(low, high), "xlabel": xlabel,
-        "lines": [{"name": name, "data": plain(y)} for name, y in rows.items()], "colors": COLORS, "dashes": DASHES,
+        "lines": [{"name": name, "data": plain(y)} for name, y in rows.items()], "colors": COLORS[:5], "dashes": DASHES,
     }  # fmt: skip
 
 

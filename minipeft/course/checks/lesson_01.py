@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import check
+from .. import check
 
 __all__ = [
     "gradient_bug",

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import check
+from .. import check
 
 __all__ = ["lora_scaled_last", "merged", "new_rate", "predict_sgd_step"]
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import check
+from .. import check
 
 __all__ = ["dropout", "path_variance", "predict_merged_change", "row_dropped_lora"]
 

@@ -1,9 +1,9 @@
 """The lessons on every kind of machine that this one can play: a line for each leg, and exit status 1 if one fails.
 
-    python tests/verify_matrix.py            # all legs: about four minutes a leg, and the time to install NumPys
-    python tests/verify_matrix.py blas       # only the processors: BLAS kernels, SIMD levels, threads
-    python tests/verify_matrix.py python     # only other Pythons and NumPys, found as pythonX.Y on the PATH, by uv or pyenv
-    python tests/verify_matrix.py 04 06      # only these lessons, with their exercises and solutions
+    python tests/tools/verify_matrix.py            # all legs: about four minutes a leg, and the time to install NumPys
+    python tests/tools/verify_matrix.py blas       # only the processors: BLAS kernels, SIMD levels, threads
+    python tests/tools/verify_matrix.py python     # only other Pythons (pythonX.Y on the PATH, uv's, pyenv's) and NumPys
+    python tests/tools/verify_matrix.py 04 06      # only these lessons, with their exercises and solutions
 
 OPENBLAS_CORETYPE chooses among the kernels of OpenBLAS, NPY_DISABLE_CPU_FEATURES NumPy's own exp, log and tanh.  Zen is
 the Haswell kernel and Cooperlake is SkylakeX, so four kernels are all there are.
@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ["matplotlib", "tqdm", "joblib", "pytest>=8", "nbval>=0.11", "ipykernel", "jupytext>=1.16"]
 PYTHONS = [
     ("3.10", "numpy==1.26.4"),

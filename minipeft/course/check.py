@@ -7,12 +7,12 @@
     gradients(loss, arrays, grads, ...)   (right?, hint) by directional finite differences
     prediction(name, answer, right, ...)  a multiple choice, asked before the cell is run
 
-The checks of each lesson are functions that take the learner's function, such as check.rmsnorm(my_rmsnorm).
+The checks of each lesson are functions that take the learner's function, such as check.rmsnorm(my_rmsnorm).  They stand in
+checks/lesson_NN.py, and are found here by their name.
 """
 
 import importlib
 import pkgutil
-from pathlib import Path
 
 import numpy as np
 
@@ -129,7 +129,7 @@ def gradients(loss, arrays, grads, rng=None, eps=1e-5, tolerance=1e-6, hints=Non
 def prediction(name, answer, right, why=None):
     """Say whether a prediction came true.  right: the right choice; why: {wrong choice: a question to think about}.
 
-    Call it from a function of checks_NN.py: a notebook that holds the right choice gives it away.
+    Call it from a function of checks/lesson_NN.py: a notebook that holds the right choice gives it away.
     """
     if answer is Ellipsis or answer is None:
         print(f"{name}: not answered yet")
@@ -150,10 +150,12 @@ def plain(answer):
 
 
 def __getattr__(name):
-    """check.NAME finds the checks of every lesson: they live beside this file, in checks_NN.py."""
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        if module.name.startswith("checks_") and not name.startswith("_"):
-            found = importlib.import_module(f"minipeft.lab.{module.name}")
+    """check.NAME finds the checks of every lesson."""
+    if not name.startswith("_"):
+        from . import checks
+
+        for module in pkgutil.iter_modules(checks.__path__, f"{checks.__name__}."):
+            found = importlib.import_module(module.name)
             if name in found.__all__:
                 return getattr(found, name)
     raise AttributeError(f"there is no check named {name!r}")

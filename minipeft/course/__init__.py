@@ -1,0 +1,84 @@
+"""What belongs to the lessons and not to the mathematics: their set-up, the checks of the exercises, the sliders.
+
+    from minipeft import course        # one BLAS thread, one style of figures
+    course.show(fig, "what one sees")  # a figure, once, with a sentence for those who cannot see it
+
+Importing this package, and no other of minipeft, changes settings of the process: it is what the first cell of every
+lesson does.  The checks are in check.py, those of each lesson in checks/lesson_NN.py.
+"""
+
+import os
+import warnings
+
+import numpy as np
+
+COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9"]  # Okabe-Ito, dark ones first
+STYLES = ["-", "--", "-.", ":", "-", "--", "-."]  # in greyscale the colours are equal: the dashes are not
+
+
+def set_up():
+    """One BLAS thread, numbers of four digits, one style of figures.  Runs once, when this package is imported."""
+    limit_threads()
+    np.set_printoptions(precision=4, suppress=True, linewidth=88)
+    # The BLAS of Apple silicon raises floating-point flags on correct results (numpy issue 28687).
+    warnings.filterwarnings("ignore", message=".*encountered in matmul", category=RuntimeWarning)
+    style_figures()
+
+
+def limit_threads():
+    """Give BLAS one thread, or as many as OPENBLAS_NUM_THREADS says: tiny matrices are fastest on one.
+
+    The variable is for the processes that are started from here.  The NumPy of this one has read it when it was imported,
+    so it is told through threadpoolctl; where that is not installed, several threads give the same numbers, later.
+    """
+    threads = int(os.environ.setdefault("OPENBLAS_NUM_THREADS", "1"))
+    try:
+        from threadpoolctl import threadpool_limits
+    except ModuleNotFoundError:
+        return
+    threadpool_limits(threads, user_api="blas")
+
+
+def style_figures():
+    """Set matplotlib's defaults for all figures that are made from here on."""
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update({
+        "figure.figsize": (6.4, 3.4), "figure.dpi": 110, "savefig.dpi": 110, "figure.facecolor": "white",
+        "figure.constrained_layout.use": True, "font.size": 11, "axes.titlesize": 12, "axes.titlelocation": "left",
+        "axes.prop_cycle": plt.cycler(color=COLORS) + plt.cycler(linestyle=STYLES), "lines.linewidth": 2,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
+        "legend.frameon": False,
+    })  # fmt: skip
+
+
+def ranks(n):
+    """n colours, dark to light, that stay in order in greyscale: for rank 1, 2, 4, ..."""
+    from matplotlib import colormaps
+
+    return colormaps["viridis"](np.linspace(0.05, 0.85, n))
+
+
+def show(fig, alt):
+    """Show a figure once, with a sentence for those who cannot see it."""
+    import matplotlib.pyplot as plt
+    from IPython.display import display
+
+    plt.close(fig)
+    display(fig, metadata={"image/png": {"alt": alt}})
+
+
+def starmap(function, cases):
+    """[function(*case) for case in cases], on several cores where joblib is installed: the same numbers, sooner.
+
+    Each case is computed in another process: it hands back its result, and changes nothing here.
+    """
+    try:
+        from joblib import Parallel, cpu_count, delayed
+    except ModuleNotFoundError:  # it only saves time
+        return [function(*case) for case in cases]
+    processes = max(1, min(4, cpu_count() // int(os.environ["OPENBLAS_NUM_THREADS"])))  # a core for each thread
+    return Parallel(processes)(delayed(function)(*case) for case in cases)
+
+
+set_up()
