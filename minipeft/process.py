@@ -16,7 +16,7 @@ BLAS_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
     "OMP_NUM_THREADS",
 )
-MMAP_THRESHOLD, TRIM_THRESHOLD = 128 << 10, 128 << 10  # where glibc begins
+LARGEST = 32 << 20  # bytes: glibc's own maximum of the threshold below which it keeps freed memory
 active = []  # the blocks that are inside `computing` now: the last one out restores
 
 
@@ -65,8 +65,8 @@ def keep_freed_memory(flag):
     """
     M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
     if mallopt := of_glibc("mallopt"):
-        mallopt(M_MMAP_THRESHOLD, 32 << 20 if flag else MMAP_THRESHOLD)  # 32 MB: glibc's own maximum
-        mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1 if flag else TRIM_THRESHOLD)
+        mallopt(M_MMAP_THRESHOLD, LARGEST)  # as glibc itself has it once it has seen large arrays go
+        mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1 if flag else 2 * LARGEST)
         if not flag:
             of_glibc("malloc_trim")(0)
 

@@ -10,6 +10,7 @@ import os
 import statistics
 import subprocess
 import sys
+from contextlib import ExitStack
 
 from .text import at_least
 
@@ -73,7 +74,7 @@ def measure_apart(who, size, threads):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(who, size, threads):
+def measure(who, size, threads, workers=1):
     """{"ms": median of the steps, "peak_mb": peak memory above that of the imports}."""
     import resource
     import time
@@ -81,16 +82,17 @@ def measure(who, size, threads):
     if who not in ("lora", "full", "torch") or size not in SIZES:
         raise ValueError(f"--one takes lora, full or torch, and a size of {', '.join(SIZES)}; not {who} {size}")
     step = torch_step if who == "torch" else numpy_step
-    prepare = step(who, size, threads)
-    imported = resident_kilobytes()
-    one = prepare()
     warm, timed = WORK[size]
     seconds = []
-    for i in range(warm + timed):
-        began = time.perf_counter()
-        one()
-        if i >= warm:
-            seconds.append(time.perf_counter() - began)
+    with ExitStack() as stack:
+        prepare = step(who, size, threads, workers, stack)
+        imported = resident_kilobytes()
+        one = prepare()
+        for i in range(warm + timed):
+            began = time.perf_counter()
+            one()
+            if i >= warm:
+                seconds.append(time.perf_counter() - began)
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - imported
     return {"ms": 1000 * statistics.median(seconds), "peak_mb": kilobytes / 1024}
 
@@ -105,34 +107,29 @@ def resident_kilobytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def numpy_step(who, size, threads):
+def numpy_step(who, size, threads, workers, stack):
     import numpy as np
 
     from ..methods import FullFineTuning, LoRA, get_peft_model
-    from ..model import GPT2, GPT2Config, cross_entropy
-    from ..training import AdamW
+    from ..model import GPT2, GPT2Config
+    from ..process import computing
+    from ..training import AdamW, train_step
+    from ..training.workers import sharing
 
     def prepare():
         V, T, D, H, L, N = SIZES[size]
         model = GPT2(GPT2Config(V, T, D, L, H, dtype="float32"))
         get_peft_model(model, FullFineTuning() if who == "full" else LoRA(r=8, alpha=16))
         optimizer, rng = AdamW(model, lr=1e-4), np.random.default_rng(0)
-        ids, targets = rng.integers(0, V, (2, N, T))
-
-        def one():
-            optimizer.zero_grad()
-            logits, model_backward = model(ids)
-            _, loss_backward = cross_entropy(logits, targets)
-            del logits
-            model_backward(loss_backward())
-            optimizer.step()
-
-        return one
+        batch = rng.integers(0, V, (2, N, T))
+        stack.enter_context(computing())
+        backpropagate = stack.enter_context(sharing(model, workers))
+        return lambda: train_step(model, batch, optimizer, clip=None, backpropagate=backpropagate)
 
     return prepare
 
 
-def torch_step(who, size, threads):
+def torch_step(who, size, threads, workers, stack):
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import GPT2Config, GPT2LMHeadModel
