@@ -1,15 +1,43 @@
 """The README says nothing that does not run: its code, its commands, the files that it names."""
 
+import inspect
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from minipeft import AdamW, Beside, LoRA, get_peft_model, load_base, matmul, outer, symbols_batches, train_step
 from minipeft.__main__ import COMMANDS
+from minipeft.methods.lora import LoRALinear
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+def listing(name):
+    """The code of a class in the README."""
+    return next(block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if f"class {name}(" in block)
+
+
+@pytest.mark.parametrize(("layer", "method"), [(LoRALinear, "path"), (Beside, "forward")])
+def test_a_listing_is_the_source_word_for_word(layer, method):
+    assert inspect.getsource(getattr(layer, method)).strip() in listing(layer.__name__)
+
+
+def test_the_lora_of_the_listing_runs_inside_the_model():
+    """Its path, put into the model as it stands there, computes and learns what the library's does."""
+    names = {"Beside": Beside, "matmul": matmul, "outer": outer}
+    exec(compile(listing("LoRALinear"), "README.md", "exec"), names)
+    models = [get_peft_model(load_base("symbols"), LoRA(r=2)) for _ in range(2)]
+    for _, layer in models[1].walk():
+        if isinstance(layer, LoRALinear):
+            layer.path = names["LoRALinear"].path.__get__(layer)
+    batch = symbols_batches("map")(np.random.default_rng(0))
+    losses = [[train_step(model, batch, AdamW(model, lr=1e-2)) for _ in range(3)] for model in models]
+    assert losses[0] == losses[1]
+    assert losses[0][2] < losses[0][0]
 
 
 def test_its_program_runs(tmp_path, monkeypatch, capsys):
