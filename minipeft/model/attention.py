@@ -1,6 +1,6 @@
 """Causal self-attention: a core without parameters, and the four projections around it."""
 
-from .functional import causal_mask, softmax, softmax_backward, transposed
+from .functional import attend, attend_backward
 from .layers import Linear
 from .module import Module
 
@@ -26,21 +26,13 @@ class Attention(Module):
         return x.swapaxes(1, 2).reshape(len(x), x.shape[2], -1)  # (N, H, T, K) -> (N, T, D)
 
     def forward(self, q, k, v):
-        T, S, scale = q.shape[1], k.shape[1], (q.shape[2] // self.n_head) ** -0.5
-        q, k, v = scale * self.split(q), self.split(k), self.split(v)  # (N, H, T, K), (N, H, S, K) twice
-        z = q @ transposed(k)  # (N, H, T, S)
-        z += causal_mask(T, S, z.dtype)
-        p = softmax(z)
-        o = p @ v  # (N, H, T, K)
+        scale = (q.shape[-1] // self.n_head) ** -0.5  # 1 / √K
+        q, k, v = self.split(scale * q), self.split(k), self.split(v)
+        o, p = attend(q, k, v)
 
         def backward(do):
-            do = self.split(do)
-            dv = p.swapaxes(-1, -2) @ do  # (N, H, S, K)
-            dp = do @ transposed(v)  # (N, H, T, S)
-            dz = softmax_backward(dp, p)
-            dq = scale * (dz @ k)  # (N, H, T, K)
-            dk = dz.swapaxes(-1, -2) @ q  # (N, H, S, K); q holds the scale already
-            return self.join(dq), self.join(dk), self.join(dv)
+            dq, dk, dv = attend_backward(self.split(do), q, k, v, p)
+            return scale * self.join(dq), self.join(dk), self.join(dv)
 
         return self.join(o), backward
 
