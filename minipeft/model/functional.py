@@ -53,7 +53,7 @@ def exponentials(z):
     with np.errstate(over="ignore"):
         e = np.exp(z)
     total = np.einsum("...s->...", e)[..., None]
-    if ((total > 1e-15) & (total < 1e15)).all():
+    if total.min(initial=1) > 1e-15 and total.max(initial=1) < 1e15:
         return e, total, 0
     m = z.max(-1, keepdims=True)
     np.exp(np.subtract(z, m, out=e), out=e)
@@ -179,8 +179,7 @@ def attend(q, k, v):
     o, kT, p = np.empty_like(q), transposed(k), []
     for t, s in causal_blocks(q.shape[2], k.shape[2]):
         z = q[:, :, t] @ kT[..., s]
-        T = z.shape[2]
-        z[..., -T:] += causal_mask(T, T, z.dtype)  # the keys before this block are seen by all of it
+        z += causal_mask(*z.shape[2:], z.dtype)
         p.append(softmax(z))
         np.matmul(p[-1], v[:, :, s], out=o[:, :, t])
     return o, p
@@ -188,7 +187,7 @@ def attend(q, k, v):
 
 def attend_backward(do, q, k, v, p):
     """dv = pᵀ do,   dp = do vᵀ,   dz = p ⊙ (dp − Σ_s dp ⊙ p),   dq = dz k,   dk = dzᵀ q, for attend(q, k, v)."""
-    dq, dk, dv, vT = np.empty_like(q), np.zeros_like(k), np.zeros_like(v), transposed(v)
+    dq, dk, dv, vT = np.empty_like(q), np.zeros(k.shape, k.dtype), np.zeros(v.shape, v.dtype), transposed(v)
     for (t, s), p_t in zip(causal_blocks(q.shape[2], k.shape[2]), p, strict=True):
         dv[:, :, s] += p_t.swapaxes(-1, -2) @ do[:, :, t]
         dz = softmax_backward(do[:, :, t] @ vT[..., s], p_t)
