@@ -1,10 +1,11 @@
-"""Arrays in files: npz without pickle, a JSON header inside, written whole or not at all."""
+"""Files that are written whole or not at all; arrays in them: npz without pickle, a JSON header inside."""
 
 import json
 import os
 import struct
 import zipfile
 import zlib
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -35,19 +36,26 @@ def check_place(path):
     return path
 
 
-def write_npz(path, header, arrays):
-    """Write {name: array} and a JSON-able header; the old file stays until the new one is safely on the disk."""
+@contextmanager
+def replacing(path):
+    """A file to write bytes to; it takes the place of `path` when all of it is safely on the disk, or never."""
     path = check_place(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    text = np.frombuffer(json.dumps(header, default=np.generic.item).encode(), np.uint8)
     try:
         with open(part, "wb") as file:
-            np.savez(file, header=text, **arrays)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_npz(path, header, arrays):
+    """Write {name: array} and a JSON-able header; the old file stays until the new one is safely on the disk."""
+    text = np.frombuffer(json.dumps(header, default=np.generic.item).encode(), np.uint8)
+    with replacing(path) as file:
+        np.savez(file, header=text, **arrays)
 
 
 def read_npz(path, kind):
