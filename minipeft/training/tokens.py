@@ -32,7 +32,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..checks import is_whole
+from ..validation import is_whole
 from .tokenizer_json import BYTES, read_merges, write_tokenizer, write_tokenizer_folder
 from .words import split
 
