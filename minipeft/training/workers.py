@@ -4,6 +4,7 @@ The replicas hold the model's own arrays.  What each has of its own are gradient
 trained: with LoRA, A and B are all that has to be added.
 """
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
@@ -13,6 +14,18 @@ import numpy as np
 from ..model.layers import Dropout
 from ..model.module import Parameter
 from .step import add_gradients, parts
+
+LARGE = 96  # n_embd from which two threads are faster than one (see docs/speed.md)
+
+
+def cores():
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def suitable_workers(model, rows):
+    """How many threads to share a batch of so many rows: the cores, up to 4; one where the model is too small to gain."""
+    return max(1, min(4, cores(), rows)) if model.config.n_embd >= LARGE else 1
 
 
 @contextmanager
