@@ -101,10 +101,9 @@ def get_peft_model(model, method, seed=0, start=None):
     Raises: ValueError where the method does not fit; TypeError for no model or no method.  The model is then as it was.
     """
     check_method(model, method, seed)
-    with recorded(model, method, seed):
+    with recorded(model, method, seed, start):
         model.requires_grad_(False)
         method.inject(model, np.random.default_rng(seed))
-        begin_at(model, start or {}, np.random.default_rng(seed))
     return model
 
 
@@ -161,13 +160,14 @@ def records_of(model):
 
 
 @contextmanager
-def recorded(model, method, seed):
+def recorded(model, method, seed, start=None):
     """Write down what the block does to the model, in a Record; if it fails, undo it."""
     records, digest = records_of(model), fingerprint(model)
     layers = [(path, node) for path, node in model.walk() if isinstance(node, Module)]
     base = [(path, p, p.data) for path, p in base_parameters(model)]
     with undone_on_error(model):
         yield
+        begin_at(model, start or {}, np.random.default_rng(seed))
     record, before = Record(method, seed, digest), dict(layers)
     put_back(model, done := put_back(model, layers))
     record.replaced = [(path, before[path]) for path, _ in reversed(done)]
