@@ -2,14 +2,14 @@ r"""How GPT-2 cuts a text into words, before it looks for tokens.
 
     's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 
-A word is the end of a contraction, or a run of letters, of numbers or of other signs with one space before it; where
-more spaces stand together, the last goes with the word behind them.  Nothing is lost between the words:
+A word is the end of a contraction, or a run of letters, of numbers or of other signs, each with one space before it;
+where more spaces stand together, the last goes with the word behind them.  Nothing is lost between the words:
 
 >>> list(split("It's 3 o'clock,  nearly."))
 ['It', "'s", ' 3', ' o', "'", 'clock', ',', ' ', ' nearly', '.']
 
 Python's `re` knows no \p{L} (letters) and no \p{N} (numbers), and its \s has four control characters too many.  So
-they are written out here, as the ranges of characters that `unicodedata` gives.
+all three are written out here as ranges of characters, from `unicodedata`.
 """
 
 import re
@@ -17,7 +17,7 @@ from functools import cache
 from unicodedata import category
 
 SPACES = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-YOUNGER = {  # what came with Unicode 14 to 16, after Python 3.10: the words are the same under every Python
+YOUNGER = {  # what Unicode 14 to 16 added: so the words are the same from Python 3.10 to 3.14
     "L": """
         870-887 889-88e 8b5 8c8-8c9 c5d cdd 170d 171f 1b4c 1c89-1c8a 2c2f 2c5f 9ffd-9fff a7c0-a7c1 a7cb-a7cd a7d0-a7d1
         a7d3 a7d5-a7dc a7f2-a7f4 10570-1057a 1057c-1058a 1058c-10592 10594-10595 10597-105a1 105a3-105b1 105b3-105b9
