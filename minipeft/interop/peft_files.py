@@ -9,6 +9,7 @@
 <prefix> is base_model.model.transformer. and peft ignores a LoRA tensor without it in silence; here it is an error.
 """
 
+from os.path import lexists  # true of a link to nothing, too: then it is named
 from pathlib import Path
 
 import numpy as np
@@ -147,18 +148,27 @@ def import_peft(model, path):
 def read_peft(path):
     """(config, {name: Tensor}) of an adapter's folder.  Raises: FileNotFoundError; FileError that says what is wrong."""
     folder = Path(path)
+    if folder.is_file():
+        hint = (
+            "its folder"
+            if folder.name in (CONFIG, TENSORS)
+            else "load_adapter, or --adapter, takes minipeft's own files"
+        )
+        raise FileError(f"{folder} is a file; what peft saves is a folder with {CONFIG} and {TENSORS}: {hint}")
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
-    if not (folder / CONFIG).is_file():
+    if not lexists(folder / CONFIG):
         named = [file.parent.name for file in sorted(folder.glob(f"*/{CONFIG}"))]
         hint = f"; it holds adapters with names of their own: {', '.join(named)}" if named else ""
+        if (folder / "config.json").is_file():
+            hint = f"; it holds a model, which is a base: load_gpt2, or --base {folder}"
         raise FileNotFoundError(f"there is no {CONFIG} in {folder}{hint}")
-    if not (folder / TENSORS).is_file() and (folder / "adapter_model.bin").is_file():
+    if not lexists(folder / TENSORS) and (folder / "adapter_model.bin").is_file():
         raise FileError(
             f"{folder} has its weights in adapter_model.bin, a pickle, which is not read here: load the adapter in peft "
             f"and save it again with save_pretrained, which writes {TENSORS}"
         )
-    return read_json(folder / CONFIG), read_tensors(folder / TENSORS)
+    return read_json(folder / CONFIG), read_tensors(folder / TENSORS)[0]
 
 
 def peft_contents(path):
