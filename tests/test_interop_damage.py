@@ -203,7 +203,7 @@ CASES = {  # name: (what is damaged, how, a part of the message)
     "kind of tomorrow": ("lora", config(peft_type="MAGIC"), "peft_type is 'MAGIC'"),
     "no kind": ("lora", config("peft_type"), "peft_type is None"),
     "prefix without task_type": ("prefix", config("task_type"), "task_type is None"),
-    "prompt for another task": ("prompt", config(task_type="SEQ_2_SEQ_LM"), "task_type is 'SEQ_2_SEQ_LM'; it must"),
+    "prompt for another task": ("prompt", config(task_type="SEQ_2_SEQ_LM"), "task_type is 'SEQ_2_SEQ_LM'; this model"),
     "prefix of another length": ("prefix", config(num_virtual_tokens=4), r"\(3, 32\) where \(4, 32\)"),
     "prompt without its length": ("prompt", config("num_virtual_tokens"), "num_virtual_tokens must be a whole"),
     "prompt too long": ("prompt", config(num_virtual_tokens=16), r"\(3, 8\) where \(16, 8\)"),

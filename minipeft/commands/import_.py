@@ -20,7 +20,7 @@ def add_arguments(parser):
 
 
 def run(args):
-    config, _ = read_peft(args.folder)
+    config, *_ = read_peft(args.folder)
     named = of_kind(config, "base_model_name_or_path", str)
     base = args.base or named or "english"
     to = args.to or f"{Path(args.folder).resolve().name}.npz"

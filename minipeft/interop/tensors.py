@@ -57,14 +57,14 @@ class Tensor:
         dtype, n = np.dtype(FLOATS[self.dtype]), self.shape[0] if len(self.shape) > 1 else 1
         width = math.prod(self.shape) // n
         step = max(1, BLOCK // width)
-        with open(
-            self.path, "rb"
-        ) as file:  # not mapped: pages of a map would count beside the weights copied from them
+        with open(self.path, "rb") as file:  # not mapped: pages of a map would count beside what is copied from them
             file.seek(self.offset)
             for start in range(0, n, step):
                 count = min(step, n - start)
                 block = np.empty(count * width, dtype)
-                if file.readinto(block) < block.nbytes:
+                with reading(f"{self.path}: {self.name}"):
+                    got = file.readinto(block)
+                if got < block.nbytes:
                     raise FileError(f"{self.path} ends in {self.name}: it became shorter while it was read")
                 if self.dtype == "BF16":  # the upper half of a float32
                     block = (block.astype("<u4") << 16).view("<f4")
@@ -75,18 +75,14 @@ class Tensor:
 
     def copy_to(self, *parts):
         """Write the numbers into arrays, which take the columns side by side.  Raises: FileError for NaN and infinity."""
-        with reading(f"{self.path}: {self.name}"):
-            for rows, block in self.blocks():
-                pieces = np.split(block, len(parts), axis=-1) if block.ndim else [block]
-                for part, piece in zip(parts, pieces, strict=True):
-                    with np.errstate(over="ignore"):
-                        part[rows] = piece
-                    if not np.isfinite(part[rows]).all():
-                        too_large = f"numbers beyond {part.dtype}" if np.isfinite(piece).all() else "infinity"
-                        what = "NaN" if np.isnan(piece).any() else too_large
-                        raise FileError(
-                            f"{self.path}: {self.name} holds {what}; only finite numbers can be computed with"
-                        )
+        for rows, block in self.blocks():
+            for part, piece in zip(parts, np.split(block, len(parts), axis=-1) if block.ndim else [block], strict=True):
+                with np.errstate(over="ignore"):
+                    part[rows] = piece
+                if not np.isfinite(part[rows]).all():
+                    too_large = f"numbers beyond {part.dtype}" if np.isfinite(piece).all() else "infinity"
+                    what = "NaN" if np.isnan(piece).any() else too_large
+                    raise FileError(f"{self.path}: {self.name} holds {what}; only finite numbers can be computed with")
 
     def read(self, dtype="float64"):
         """The whole array, in a dtype of choice."""
@@ -188,6 +184,7 @@ def write_folder(folder, config_name, config, tensors_name, arrays, metadata=Non
         parts[0].write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         metadata = {"format": "pt"} | (metadata or {})  # without this word transformers refuses it
         library.save_file(arrays, parts[1], metadata=metadata)
+        sort_metadata(parts[1])
         parts[1].chmod(parts[0].stat().st_mode)  # the library lets nobody else read it
         for part in parts:
             with open(part, "rb+") as file:
@@ -198,3 +195,13 @@ def write_folder(folder, config_name, config, tensors_name, arrays, metadata=Non
     finally:
         for part in parts:
             part.unlink(missing_ok=True)
+
+
+def sort_metadata(path):
+    """The library writes the metadata in an order of chance; sorted, the same arrays are the same file."""
+    with open(path, "rb+") as file:
+        n = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(n))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        file.seek(8)
+        file.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(n))
