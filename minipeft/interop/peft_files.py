@@ -129,7 +129,7 @@ def export_peft(model, path, base_name=None):
             "the base was changed after the first method was put in: on the base as it was, which is what peft will have, "
             f"the adapter gives other logits.  {WHOLE}"
         )
-    config = {"peft_type": ours.types[0]} | ours.variant | config
+    config |= {"peft_type": ours.types[0]} | ours.variant
     config |= {"base_model_name_or_path": base_name, "task_type": "CAUSAL_LM", "inference_mode": True}
     write_folder(path, CONFIG, config, TENSORS, {key(name): array for name, array in arrays.items()}, folder.notes)
 
