@@ -212,3 +212,23 @@ def test_a_base_path_of_another_machine_is_named_with_its_file_and_the_remedy(he
     assert "base_model_name_or_path" not in said("gpt2", "--base", "nowhere/at/all")
     path.write_text(json.dumps(config | {"base_model_name_or_path": "elsewhere"}))
     assert main(["import", "there", "--base", "gpt2"]) == 0
+
+
+def test_a_full_disk_is_one_line_that_names_the_folder(here, monkeypatch):
+    """The library has an error of its own for it, which is neither a ValueError nor an OSError."""
+    import safetensors.numpy
+
+    save_file = safetensors.numpy.save_file
+
+    def full(arrays, path, metadata):
+        save_file(arrays, path, metadata=metadata)
+        os.truncate(path, 64)
+        raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.numpy, "save_file", full)
+    before = sorted(path.name for path in (here / "there").iterdir())
+    said = message(lambda: export_peft(get_peft_model(tiny_model(), LoRA(r=3)), "there"), OSError)
+    assert said.startswith("there could not be written: ")
+    assert "No space left on device" in said
+    assert sorted(path.name for path in (here / "there").iterdir()) == before
+    import_peft(tiny_model(), "there")

@@ -6,10 +6,12 @@ arrays that all layers share, arrays of the base itself, and two methods under o
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import minipeft
 from minipeft import (
     GPT2,
     METHODS,
@@ -403,6 +405,20 @@ def test_a_subclass_that_changes_no_layer_is_written_as_what_it_is_and_read_as_l
     export_peft(model, tmp_path)
     back = import_peft(load_gpt2(folder, "float64"), tmp_path)
     assert {type(method) for method in back.peft[0][0].methods} == {LoRA}
+    assert distance(back(some_ids())[0], model(some_ids())[0]) <= 1e-12
+
+
+def test_the_method_in_the_docs_runs(base, folder, theirs, tmp_path, monkeypatch):
+    page = (Path(minipeft.__file__).parents[1] / "docs" / "huggingface.md").read_text(encoding="utf-8")
+    (listing,) = [block.split("```")[0] for block in page.split("```python\n") if block.startswith("class Scaling")]
+    names = {"Method": Scaling, "Scaled": Scaled, "np": np}  # to_peft and from_peft are the listing's, the rest is ours
+    exec(listing, names)
+    monkeypatch.setitem(METHODS, "scaling", names["Scaling"])
+    model = moved(get_peft_model(base, names["Scaling"]("*.attn.[kv]_proj")))
+    export_peft(model, tmp_path)
+    assert distance(model(some_ids())[0], torch_logits(in_peft(theirs, tmp_path), some_ids())) <= 1e-10
+    back = import_peft(load_gpt2(folder, "float64"), tmp_path)
+    assert type(back.peft[0][0]) is names["Scaling"]
     assert distance(back(some_ids())[0], model(some_ids())[0]) <= 1e-12
 
 

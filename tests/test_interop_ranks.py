@@ -87,6 +87,13 @@ def test_one_part_that_was_not_trained_among_others(tmp_path, untrained):
     assert not back.get_submodule(untrained).B.data.any()
 
 
+def test_factors_that_are_all_zero_are_not_one_shared_factor(tmp_path):
+    model = get_peft_model(base(), LoRA(r=6, train="A", targets="*.[qkv]_proj"))
+    back = there_and_back(model, tmp_path)
+    assert all(np.array_equal(pairs(back)[path].B.data, pair.B.data) for path, pair in pairs(model).items())
+    assert back.h[0].attn.q_proj.A is not back.h[0].attn.v_proj.A
+
+
 def test_ranks_that_differ_between_q_k_and_v(tmp_path):
     stack = [LoRA(r=r, alpha=2 * r, targets=f"*.{name}_proj") for name, r in zip("qkv", (3, 16, 9), strict=True)]
     back = there_and_back(get_peft_model(base(), Stack(tuple(stack))), tmp_path)

@@ -13,7 +13,7 @@
     peft_type      what adapter_config.json calls it, such as "IA3"; a tuple if several kinds are read, the first written
     peft_variant   {field: value} that tell its files from others of this type: {"use_dora": True}; default {}
     peft_fields    the fields of the config that it understands; any other that is on is an error; default ()
-    peft_wrappers  the classes that it puts around layers, so that nothing else is in a model that is exported; default ()
+    peft_wrappers  the classes that it puts around layers; a model with others in it is not exported; default ()
     to_peft(model, folder) -> (config, {name: array})             a static or class method; folder: a PeftFolder
     from_peft(model, folder) -> (method, {path: array})           arrays from folder.read({name: shape}), which is strict
 
@@ -22,89 +22,28 @@ the method is in the model ("h.0.attn.k_proj.l"), the base's own where it trains
 becomes one Parameter under them.  interop does the rest: files, prefixes, fields, shapes, finite numbers, the base.
 
 A relative of LoRA has peft_type "LORA" and needs no functions: its wrapper has .A .B .scaling .dropout as LoRALinear has,
-and may name vectors (d_out,) that stand beside them in peft_columns, {peft's name: (attribute, function of a Linear
-without the method)}: {"lora_magnitude_vector": ("m", column_norms)}.  The method takes r, alpha, dropout and targets;
-peft_settings are further ones, for what peft computes.
+and may name Parameters (d_out,) that stand beside them in peft_columns, {peft's name: (attribute, what it is on a Linear
+without the method, a function)}: {"lora_magnitude_vector": ("m", column_norms)}.  The method takes r, alpha, dropout and
+targets; peft_settings, {name: value}, are further ones that say what peft computes.
 """
 
 from os.path import lexists  # true of a link to nothing, too: then it is named
 from pathlib import Path
-from typing import NamedTuple
 
 from ..files import FileError
-from ..methods import METHODS, LoRA, PrefixTuning, PromptTuning, Stack, get_peft_model
-from ..methods.lora import LoRALinear
+from ..methods import METHODS, Stack, get_peft_model
 from ..methods.method import fingerprint, is_merged, methods_of, undone_on_error
-from ..methods.prefix import PrefixAttention, ReparametrisedPrefix
-from ..methods.prompt import DropPrompt, SoftPrompt
 from ..methods.saving import own_arrays, trained_in_base
-from ..model.generate import ShiftedPositions
 from ..model.module import Wrapper
-from . import peft_lora, peft_prompts
 from .peft_folder import PeftFolder, key
+from .peft_lora import lora_deltas
+from .peft_methods import translation
 from .peft_strict import CONFIG, accept
 from .tensors import read_json, read_tensors, write_folder
 
 TENSORS = "adapter_model.safetensors"
 KEEP = "save_adapter(model, path) keeps it in minipeft's own format"
 WHOLE = "merge(model) and save_gpt2(model, path) write the whole model"
-
-SAID_HERE = {  # for methods whose classes do not say it themselves
-    LoRA: {"peft_type": "LORA", "peft_wrappers": (LoRALinear,)},
-    PrefixTuning: {
-        "peft_type": "PREFIX_TUNING",
-        "peft_fields": peft_prompts.KNOWN,
-        "peft_wrappers": (PrefixAttention, ReparametrisedPrefix, ShiftedPositions),
-        "to_peft": peft_prompts.prefix_to_peft,
-        "from_peft": peft_prompts.prefix_from_peft,
-    },
-    PromptTuning: {
-        "peft_type": (
-            "PROMPT_TUNING",
-            "P_TUNING",
-        ),  # P-tuning's encoder is not in the file: what is left is a soft prompt
-        "peft_fields": peft_prompts.KNOWN,
-        "peft_wrappers": (SoftPrompt, DropPrompt),
-        "to_peft": peft_prompts.prompt_to_peft,
-        "from_peft": peft_prompts.prompt_from_peft,
-    },
-}
-OF_A_KIND = {  # what is the same for all methods of a peft_type
-    "LORA": {
-        "peft_fields": peft_lora.KNOWN,
-        "to_peft": peft_lora.lora_to_peft,
-        "from_peft": peft_lora.lora_from_peft,
-    },
-}
-
-
-class Translation(NamedTuple):
-    """What a method says of its files in peft, nothing left out."""
-
-    method: type
-    types: tuple
-    variant: dict
-    fields: frozenset
-    wrappers: tuple
-    to_peft: object
-    from_peft: object
-
-
-def translation(method):
-    """The Translation of a method (a class); None if peft has no files for it."""
-    said = next((SAID_HERE[kind] for kind in method.__mro__ if kind in SAID_HERE), {})
-    types = getattr(method, "peft_type", said.get("peft_type"))
-    if types is None:
-        return None
-    types = (types,) if isinstance(types, str) else types
-    said = OF_A_KIND.get(types[0], {}) | said
-
-    def get(name, default):
-        return getattr(method, name, said.get(name, default))
-
-    fields = frozenset(get("peft_fields", ())) | said.get("peft_fields", frozenset())
-    return Translation(method, types, get("peft_variant", {}), fields, get("peft_wrappers", ()),
-                       get("to_peft", None), get("from_peft", None))  # fmt: skip
 
 
 def export_peft(model, path, base_name=None):
@@ -124,7 +63,7 @@ def export_peft(model, path, base_name=None):
         )
     folder = PeftFolder(model, ours.method, ours.wrappers, flat(model))
     config, arrays = ours.to_peft(model, folder)
-    if not ours.method.trains_base and fingerprint(model) != methods_of(model)[0][2]:
+    if not trains_base(ours.method) and fingerprint(model) != methods_of(model)[0][2]:
         raise ValueError(
             "the base was changed after the first method was put in: on the base as it was, which is what peft will have, "
             f"the adapter gives other logits.  {WHOLE}"
@@ -143,10 +82,10 @@ def exporter(model):
         raise ValueError("this model carries no PEFT method: there is nothing to export")
     found = {type(method): translation(type(method)) for method in methods}
     for method, ours in found.items():
-        if ours is None:
-            rest = f", which changed the base itself: {WHOLE}" if method.trains_base else f": {KEEP}"
+        if ours is None or ours.to_peft is None:
+            rest = f", which changed the base itself: {WHOLE}" if trains_base(method) else f": {KEEP}"
             raise ValueError(f"peft has no counterpart for {method.__name__}{rest}")
-    if len({(ours.types, *sorted(ours.variant.items()), ours.to_peft) for ours in found.values()}) > 1:
+    if len({(ours.types, repr(ours.variant), ours.to_peft) for ours in found.values()}) > 1:
         names = ", ".join(sorted(method.__name__ for method in found))
         raise ValueError(f"one peft folder holds one method; this model carries several ({names}): {KEEP}")
     ours = next(iter(found.values()))
@@ -155,11 +94,16 @@ def exporter(model):
         raise ValueError(f"peft's file of {ours.method.__name__} has no place for this model's {names}: {KEEP}")
     if ours.wrappers and not kinds:
         raise ValueError("nothing is wrapped around this model's layers, so there is no adapter to export")
-    if (trained := trained_in_base(model)) and not ours.method.trains_base:
+    if (trained := trained_in_base(model)) and not trains_base(ours.method):
         raise ValueError(
             f"weights of the base are trained, {next(iter(trained))} first, and an adapter does not hold them: {WHOLE}"
         )
     return ours
+
+
+def trains_base(method):
+    """Whether a method changes arrays of the base, which its file then holds."""
+    return getattr(method, "trains_base", False)
 
 
 def flat(model):
@@ -199,7 +143,7 @@ def import_peft(model, path):
 
 def importer(path, config):
     """The Translation for a config: of those of its type, the one whose variant says most of what is in it."""
-    every = [ours for method in METHODS.values() if (ours := translation(method)) is not None]
+    every = [ours for method in METHODS.values() if (ours := translation(method)) and ours.from_peft]
     kind = config.get("peft_type")
     found = [ours for ours in every if kind in ours.types
              and all(config.get(field) == value for field, value in ours.variant.items())]  # fmt: skip
@@ -262,5 +206,5 @@ def peft_contents(path):
     config, tensors, _ = read_peft(path)
     arrays = {name: tensor.read() for name, tensor in tensors.items()}
     settings = {field: value for field, value in config.items() if value not in (None, False, "", [], {})}
-    deltas = peft_lora.lora_deltas(config, arrays) if config.get("peft_type") == "LORA" else {}
+    deltas = lora_deltas(config, arrays) if config.get("peft_type") == "LORA" else {}
     return settings, arrays, deltas

@@ -27,9 +27,8 @@ def lora_to_peft(model, folder):
             found[name] = (A.shape[1], tidy(s, A.shape[1]))
             arrays |= {f"{name}.lora_A.weight": A.T, f"{name}.lora_B.weight": B.T}
             for key, (attribute, start) in columns(folder).items():
-                own = [isinstance(node, folder.wrappers) for node in matrix.nodes]
-                parts = [getattr(node, attribute).data if is_own else start(node)
-                         for is_own, node in zip(own, matrix.nodes, strict=True)]  # fmt: skip
+                parts = [getattr(node, attribute).data if isinstance(node, folder.wrappers) else start(node)
+                         for node in matrix.nodes]  # fmt: skip
                 arrays[f"{name}.{key}"] = np.concatenate(parts)
             dropouts |= {pair.dropout.p for _, pair in pairs}
             if ranks and len(ranks) > 1:
@@ -68,7 +67,7 @@ def fuse(pairs, n):
     """
     s, first = pairs[0][1].scaling, pairs[0][1].A.data
     same = [pair.A.data.shape == first.shape and (pair.A.data == first).all() for _, pair in pairs]
-    shared = len(pairs) > 1 and all(same)
+    shared = len(pairs) > 1 and all(same) and first.any()  # all zero, they are only at their start (train="A")
     A = first if shared else np.concatenate([pair.A.data for _, pair in pairs], axis=1)
     width = pairs[0][1].B.data.shape[1]
     B, row, ranks = np.zeros((A.shape[1], n * width), A.dtype), 0, [0] * n

@@ -171,7 +171,8 @@ def write_folder(folder, config_name, config, tensors_name, arrays, metadata=Non
     Both are on the disk under other names before either appears, and an old config goes first: a folder that was left
     half-way has no config, and nothing loads it by mistake.
 
-    Raises: FileError if the path is a file, or nothing can be written there; ImportError without safetensors
+    Raises: FileError if the path is a file, or nothing may be written there; OSError with what the system says, such as a
+    full disk; ImportError without safetensors
     """
     library, folder = need("safetensors.numpy"), Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -192,6 +193,8 @@ def write_folder(folder, config_name, config, tensors_name, arrays, metadata=Non
         (folder / config_name).unlink(missing_ok=True)
         os.replace(parts[1], folder / tensors_name)
         os.replace(parts[0], folder / config_name)
+    except (OSError, need("safetensors").SafetensorError) as error:
+        raise OSError(f"{folder} could not be written: {getattr(error, 'strerror', None) or error}") from error
     finally:
         for part in parts:
             part.unlink(missing_ok=True)
