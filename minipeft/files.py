@@ -105,7 +105,7 @@ def read_npz(path, kind):
     """
     path = check_readable(path)
     try:
-        with np.load(path, allow_pickle=False) as npz:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as npz:  # np.load leaves a damaged one open
             arrays = {name: npz[name] for name in npz.files}
         header = json.loads(arrays.pop("header").tobytes())
         found = header["kind"]
