@@ -6,6 +6,7 @@ There the projections of q, k and v are one matrix c_attn (D, 3 D), its columns 
 
 import re
 from dataclasses import replace
+from os.path import lexists  # true of a link to nothing, too: then it is named
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,11 @@ def load_gpt2(path_or_name, dtype="float32"):
     or not what this library computes
     """
     folder = find_folder(path_or_name)
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").exists():
+        raise FileError(
+            f"{folder} holds an adapter of Hugging Face peft, and no model: load its base, then import the adapter "
+            f"(import_peft, or `minipeft import {folder}`)"
+        )
     config = read_gpt2_config(folder / "config.json", dtype)
     tensors, table = gpt2_tensors(folder), layout(config)
     check_names(folder, tensors, table)
@@ -122,7 +128,8 @@ def find_folder(path_or_name):
     if folder.is_dir():
         return folder
     if folder.exists():
-        raise FileError(f"{folder} is a file; a folder with config.json and model.safetensors is needed")
+        hint = ", and an adapter goes on a base: load_adapter, or --adapter" if folder.suffix == ".npz" else ""
+        raise FileError(f"{folder} is a file; a folder with config.json and model.safetensors is needed{hint}")
     name = str(path_or_name)
     if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
         raise FileNotFoundError(f"there is no folder {folder}")
@@ -161,9 +168,9 @@ def read_gpt2_config(path, dtype):
 def gpt2_tensors(folder):
     """{name: Tensor} of model.safetensors or its shards, names without "transformer."."""
     index = folder / "model.safetensors.index.json"
-    if (folder / "model.safetensors").exists():
-        found = read_tensors(folder / "model.safetensors")
-    elif index.exists():
+    if lexists(folder / "model.safetensors"):
+        found, _ = read_tensors(folder / "model.safetensors")
+    elif lexists(index):
         found = sharded_tensors(folder, index)
     elif (folder / "pytorch_model.bin").exists():
         raise FileError(
@@ -186,7 +193,7 @@ def sharded_tensors(folder, index):
     for shard in sorted(set(places.values())):
         if Path(shard).name != shard:
             raise FileError(f"{index} names {shard!r}, which is not a file of this folder")
-        found = read_tensors(folder / shard)
+        found, _ = read_tensors(folder / shard)
         differ = found.keys() ^ {name for name, place in places.items() if place == shard}
         if differ:
             raise FileError(f"{index} and {shard} disagree about {', '.join(sorted(differ)[:5])}")

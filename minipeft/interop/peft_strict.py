@@ -18,7 +18,10 @@ def accept(config, known):
     """
     for field, value in config.items():
         if field not in known | HARMLESS and value not in (None, False, "", [], {}):
-            raise FileError(f"{CONFIG}: {field} is {value!r}, which changes the adapter in a way not represented here")
+            raise FileError(
+                f"{CONFIG}: {field} is {value!r}, which changes the adapter in a way not represented here: where peft can "
+                "merge it (merge_and_unload), load_gpt2 reads the whole model"
+            )
 
 
 def of_kind(config, field, kind):

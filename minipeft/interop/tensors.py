@@ -4,7 +4,9 @@
     n bytes: {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, ...}, JSON
     the numbers, each array from begin to end after the header, side by side without a gap
 
-Reading needs NumPy alone; writing goes through the safetensors library.
+The safetensors library writes them.  They are read by hand: its NumPy side knows no bfloat16 without yet another library
+(ml_dtypes), takes one of two arrays of the same name in silence, and does not name an array of the wrong length; and so
+models and adapters can be read, looked at and imported with NumPy alone.
 """
 
 import json
@@ -16,14 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import FileError, check_place
+from ..files import FileError, check_place, check_readable, reading
 
-DTYPES = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
-    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
-}  # fmt: skip
-FLOATS = ("F64", "F32", "F16", "BF16")
-LONGEST_HEADER = 100_000_000  # the format's own limit
+FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # others may stand in a file, and are not read
 BLOCK = 1 << 20  # numbers that are read at a time
 
 
@@ -45,29 +42,36 @@ class Tensor:
     dtype: str
     shape: tuple
     offset: int
+    end: int
 
     def blocks(self):
         """(rows, numbers) from the first row to the last, about BLOCK numbers at a time.
 
-        Each block is mapped into memory by itself and let go again: pages of a map that stays open would count beside
-        the weights that they were copied to.
-
-        Raises: FileError for integers, or an array without numbers
+        Raises: FileError for integers, an array without numbers, or a file that cannot be read to the end
         """
         if self.dtype not in FLOATS or 0 in self.shape:
-            raise FileError(f"{self.path}: {self.name} {self.shape} of {self.dtype} holds no floating-point numbers")
-        dtype, n = np.dtype(DTYPES[self.dtype]), self.shape[0] if len(self.shape) > 1 else 1
+            raise FileError(
+                f"{self.path}: {self.name} {self.shape} of {self.dtype} is not read: what is needed are "
+                f"numbers of {', '.join(FLOATS)}"
+            )
+        dtype, n = np.dtype(FLOATS[self.dtype]), self.shape[0] if len(self.shape) > 1 else 1
         width = math.prod(self.shape) // n
         step = max(1, BLOCK // width)
-        for start in range(0, n, step):
-            count, at = min(step, n - start), self.offset + start * width * dtype.itemsize
-            block = np.memmap(self.path, dtype, "r", at, (count * width,)).view(np.ndarray)
-            if self.dtype == "BF16":  # the upper half of a float32
-                block = (block.astype("<u4") << 16).view("<f4")
-            if len(self.shape) > 1:
-                yield slice(start, start + count), block.reshape(count, *self.shape[1:])
-            else:
-                yield ..., block.reshape(self.shape)
+        with open(self.path, "rb") as file:  # not mapped: pages of a map would count beside what is copied from them
+            file.seek(self.offset)
+            for start in range(0, n, step):
+                count = min(step, n - start)
+                block = np.empty(count * width, dtype)
+                with reading(f"{self.path}: {self.name}"):
+                    got = file.readinto(block)
+                if got < block.nbytes:
+                    raise FileError(f"{self.path} ends in {self.name}: it became shorter while it was read")
+                if self.dtype == "BF16":  # the upper half of a float32
+                    block = (block.astype("<u4") << 16).view("<f4")
+                if len(self.shape) > 1:
+                    yield slice(start, start + count), block.reshape(count, *self.shape[1:])
+                else:
+                    yield ..., block.reshape(self.shape)
 
     def copy_to(self, *parts):
         """Write the numbers into arrays, which take the columns side by side.  Raises: FileError for NaN and infinity."""
@@ -88,106 +92,87 @@ class Tensor:
 
 
 def read_json(path):
-    """The object in a JSON file.  Raises: FileNotFoundError; FileError if it is no JSON, or no object."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+    """The object in a JSON file.  Raises: FileNotFoundError; FileError if it cannot be read, is no JSON, or no object."""
+    path = check_readable(path)
+    with reading(path):
+        return parse_json(path, path.read_bytes())
+
+
+def parse_json(what, text):
+    """The object in a text.  Raises: FileError, also where a name stands twice: Python would take the last in silence."""
+
+    def unique(pairs):
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            raise FileError(f"{what}: the name {next(n for n in found if names.count(n) > 1)!r} stands twice")
+        return found
+
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(text.decode(), object_pairs_hook=unique)
+    except FileError:
+        raise
     except (ValueError, RecursionError) as error:
-        raise FileError(f"{path} is not JSON: it is damaged or cut short ({error})") from error
+        raise FileError(f"{what} is not JSON: it is damaged, cut short, or something else ({error})") from error
     if not isinstance(found, dict):
-        raise FileError(f"{path} holds a {type(found).__name__}, where an object of names and values is needed")
+        raise FileError(f"{what} is a {type(found).__name__}, where an object of names and values is needed")
     return found
 
 
 def read_tensors(path):
-    """{name: Tensor} of a safetensors file; only the header is read.
+    """({name: Tensor}, {key: text}) of a safetensors file: its arrays and its metadata.  Only the header is read.
 
-    Raises: FileNotFoundError; FileError that says what is wrong with the header
+    Raises: FileNotFoundError; FileError that says what is wrong with the file or its header
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        n = int.from_bytes(file.read(8), "little")
-        if size < 8:
-            raise FileError(f"{path} is cut short: {size} bytes, where the length of the header alone takes 8")
-        if n > LONGEST_HEADER:
-            raise FileError(f"{path} claims a header of {n} bytes, more than the format allows: this is no safetensors")
-        if n > size - 8:
-            raise FileError(f"{path} is cut short inside its header: {n} bytes announced, {size - 8} there")
-        header = parse_header(path, file.read(n))
-    tensors = [check_entry(path, name, entry, 8 + n) for name, entry in header.items()]
-    check_places(path, tensors, 8 + n, size)
-    return {tensor.name: tensor for tensor in tensors}
-
-
-def parse_header(path, text):
-    """The header as a dict, without its metadata."""
-
-    def unique(pairs):
-        if len(found := dict(pairs)) < len(pairs):
-            raise FileError(f"{path}: a name stands twice in the header")
-        return found
-
-    try:
-        header = json.loads(text.decode(), object_pairs_hook=unique)
-    except FileError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise FileError(f"{path}: the header is not JSON, so it is damaged or no safetensors file ({error})") from error
-    if not isinstance(header, dict):
-        raise FileError(f"{path}: the header is a {type(header).__name__}, not an object of names")
-    header.pop("__metadata__", None)
-    return header
-
-
-def check_entry(path, name, entry, start):
-    """A line of the header as a Tensor; `start` is where the numbers begin."""
-
-    def whole(numbers):
-        return isinstance(numbers, list) and all(type(n) is int and n >= 0 for n in numbers)
-
-    try:
-        dtype, shape, places = entry["dtype"], entry["shape"], entry["data_offsets"]
-        sound = whole(shape) and whole(places) and len(places) == 2
-    except (TypeError, KeyError):
-        sound = False
-    if not sound:
-        raise FileError(f"{path}: the header's entry for {name} has no sound dtype, shape and data_offsets: {entry}")
-    if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise FileError(f"{path}: {name} is of dtype {dtype}, which is unknown here; known: {', '.join(DTYPES)}")
-    nbytes = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
-    if places[1] - places[0] != nbytes:
-        raise FileError(
-            f"{path}: {name} {tuple(shape)} of {dtype} takes {nbytes} bytes, but its data_offsets are {places}"
-        )
-    return Tensor(path, name, dtype, tuple(shape), start + places[0])
-
-
-def check_places(path, tensors, start, size):
-    """The arrays must lie side by side from the header to the end of the file."""
-    at, before = start, "the header"
-    for tensor in sorted(tensors, key=lambda t: (t.offset, math.prod(t.shape))):
+    path = check_readable(path)
+    with reading(path), open(path, "rb") as file:
+        size, n = os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little")
+        if n > size - 8 or size < 8:
+            raise FileError(
+                f"{path} is cut short, or no safetensors file: it has {size} bytes, where 8 and a header "
+                f"of {n} are announced"
+            )
+        header = parse_json(f"{path}: the header", file.read(n))
+    metadata, at = header.pop("__metadata__", None), 8 + n
+    tensors = [check_entry(path, name, entry, at) for name, entry in header.items()]
+    for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.end)):
         if tensor.offset != at:
-            what = "overlaps" if tensor.offset < at else "leaves a gap after"
-            raise FileError(f"{path}: {tensor.name} {what} {before}: the data_offsets are damaged")
-        at += math.prod(tensor.shape) * np.dtype(DTYPES[tensor.dtype]).itemsize
-        before = tensor.name
+            what = "overlaps what stands before it" if tensor.offset < at else "leaves a gap before it"
+            raise FileError(f"{path}: {tensor.name} {what}: the data_offsets are damaged")
+        at = tensor.end
     if at > size:
         raise FileError(f"{path} is cut short: its arrays end at byte {at}, the file at byte {size}")
     if at < size:
         raise FileError(f"{path} has {size - at} bytes after its last array, which belong to nothing")
+    return {tensor.name: tensor for tensor in tensors}, metadata if isinstance(metadata, dict) else {}
 
 
-def write_folder(folder, config_name, config, tensors_name, arrays):
+def check_entry(path, name, entry, start):
+    """A line of the header as a Tensor; `start` is where the numbers begin."""
+    try:
+        dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        sound = isinstance(dtype, str) and isinstance(shape, list)
+        sound = sound and all(type(n) is int and n >= 0 for n in [*shape, begin, end, end - begin])
+    except (TypeError, KeyError, ValueError):
+        sound = False
+    if not sound:
+        raise FileError(f"{path}: the header's entry for {name} has no sound dtype, shape and data_offsets: {entry}")
+    nbytes = math.prod(shape) * np.dtype(FLOATS[dtype]).itemsize if dtype in FLOATS else end - begin
+    if end - begin != nbytes:
+        raise FileError(
+            f"{path}: {name} {tuple(shape)} of {dtype} takes {nbytes} bytes, but its data_offsets are [{begin}, {end}]"
+        )
+    return Tensor(path, name, dtype, tuple(shape), start + begin, start + end)
+
+
+def write_folder(folder, config_name, config, tensors_name, arrays, metadata=None):
     """Write a JSON file and a safetensors file side by side, whole or not at all.
 
     Both are on the disk under other names before either appears, and an old config goes first: a folder that was left
     half-way has no config, and nothing loads it by mistake.
 
-    Raises: FileError if the path is a file, or nothing can be written there; ImportError without safetensors
+    Raises: FileError if the path is a file, or nothing may be written there; OSError with what the system says, such as a
+    full disk; ImportError without safetensors
     """
     library, folder = need("safetensors.numpy"), Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -198,7 +183,9 @@ def write_folder(folder, config_name, config, tensors_name, arrays):
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     try:
         parts[0].write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        library.save_file(arrays, parts[1], metadata={"format": "pt"})  # without this word transformers refuses it
+        metadata = {"format": "pt"} | (metadata or {})  # without this word transformers refuses it
+        library.save_file(arrays, parts[1], metadata=metadata)
+        sort_metadata(parts[1])
         parts[1].chmod(parts[0].stat().st_mode)  # the library lets nobody else read it
         for part in parts:
             with open(part, "rb+") as file:
@@ -206,6 +193,18 @@ def write_folder(folder, config_name, config, tensors_name, arrays):
         (folder / config_name).unlink(missing_ok=True)
         os.replace(parts[1], folder / tensors_name)
         os.replace(parts[0], folder / config_name)
+    except (OSError, need("safetensors").SafetensorError) as error:
+        raise OSError(f"{folder} could not be written: {getattr(error, 'strerror', None) or error}") from error
     finally:
         for part in parts:
             part.unlink(missing_ok=True)
+
+
+def sort_metadata(path):
+    """The library writes the metadata in an order of chance; sorted, the same arrays are the same file."""
+    with open(path, "rb+") as file:
+        n = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(n))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        file.seek(8)
+        file.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(n))

@@ -1,8 +1,10 @@
 """The tokenizer of a model's folder: text to token ids and back."""
 
+from os.path import lexists
+
 import numpy as np
 
-from ..files import FileError
+from ..files import FileError, check_readable
 from .gpt2_files import find_folder
 from .tensors import need
 
@@ -13,15 +15,16 @@ def load_tokenizer(path_or_name):
     A length at which the file would cut texts, or up to which it would pad them, is taken off: cut text is lost in
     silence.
 
-    Raises: FileNotFoundError; FileError if the file is damaged; ImportError without tokenizers
+    Raises: FileNotFoundError; FileError if the file cannot be read or is damaged; ImportError without tokenizers
     """
     tokenizers = need("tokenizers")
     path = find_folder(path_or_name) / "tokenizer.json"
-    if not path.is_file():
+    if not lexists(path):
         raise FileNotFoundError(
             f"there is no tokenizer.json in {path.parent}; if there is a vocab.json with a merges.txt, this writes one: "
             'tokenizers.ByteLevelBPETokenizer("vocab.json", "merges.txt").save("tokenizer.json")'
         )
+    check_readable(path)
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing more specific
