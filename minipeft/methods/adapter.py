@@ -11,21 +11,23 @@ from ..validation import is_whole
 from .method import Method
 from .wrapper import After, Beside, wrap
 
-BEND = "the gelu between its two matrices keeps them from being one matrix"
-
 
 class Bottleneck(Module):
     """Down to m numbers, bend, and up again.
 
-        f(x) = gelu(x W_down + b_down) W_up + b_up
+        f = a W_up + b_up,   a = gelu(z),   z = x W_down + b_down
+        da = df W_upᵀ,   dz = da ⊙ gelu'(z),   dx = dz W_downᵀ:  the chain, last one first
 
-    Shapes:   x, f (N, T, D), W_down (D, m), W_up (m, D)
+    Shapes:   x, f (N, T, D), z, a (N, T, m), W_down (D, m), W_up (m, D)
     Trains:   2 D m + m + D numbers
-    At init:  f = 0: W_down ~ N(0, 1/D) and W_up, b_down, b_up = 0
+    At init:  W_up, b_down, b_up = 0 and W_down ~ N(0, 1/D), so f = 0 and da = 0: in the first step only W_up and b_up move.
+              (Houlsby et al. draw both matrices with a deviation of 0.01, and train the LayerNorms, too)
     """
 
     def __init__(self, d, m, rng, dtype="float64"):
-        self.down, self.act, self.up = Linear(d, m, rng, d**-0.5, dtype), GELU(), Linear(m, d, rng, 0, dtype)
+        self.down = Linear(d, m, rng, std=d**-0.5, dtype=dtype)
+        self.act = GELU()
+        self.up = Linear(m, d, rng, std=0, dtype=dtype)
 
     def forward(self, x):
         return chain(x, self.down, self.act, self.up)
@@ -35,12 +37,12 @@ class SequentialAdapter(After):
     """The adapter reads what the frozen part wrote (Houlsby et al., 2019, fig. 2).
 
         y = u + f(u),   u = base(x)
-        du = dy + back_f(dy),   dx = back_base(du)
+        du = dy + back_path(dy),   dx = back_base(du)             (After adds them)
 
     Shapes:   x, u, y (N, T, D)
     """
 
-    cannot_fold = BEND
+    cannot_fold = "the gelu between its two matrices keeps them from being one matrix"
 
     def __init__(self, base, adapter):
         super().__init__(base)
@@ -54,12 +56,12 @@ class ParallelAdapter(Beside):
     """The adapter reads what the frozen part read (He et al., 2022, table 1).
 
         y = base(x) + f(x)
-        dx = back_base(dy) + back_f(dy)
+        dx = back_base(dy) + back_path(dy)                        (Beside adds them)
 
     Shapes:   x, y (N, T, D)
     """
 
-    cannot_fold = BEND
+    cannot_fold = "the gelu between its two matrices keeps them from being one matrix"
 
     def __init__(self, base, adapter):
         super().__init__(base)
@@ -81,7 +83,8 @@ class Adapter(Method):
     kind: after the frozen part, or beside it
 
     Houlsby et al. (2019) adapt attention and MLP, the default.  Pfeiffer et al. (2021) adapt once a block, after the
-    MLP: targets="*.mlp" adapts what the MLP adds, targets="h.[0-9]" the stream after it was added.  The parallel
+    MLP: targets="*.mlp" adapts what the MLP adds; the blocks themselves, ("h.[0-9]", "h.[0-9][0-9]"),
+    the stream after it was added.  The parallel
     adapter of He et al. (2022) is kind="parallel", targets="*.mlp"; it reads ln_2(h), what the MLP reads.
 
     Trains:   2 D m + m + D numbers for each target

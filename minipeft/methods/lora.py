@@ -1,5 +1,8 @@
 """LoRA: learn the change of a weight as a product of two thin matrices (Hu et al., 2021).
 
+get_peft_model freezes the model; here is what is put beside a frozen Linear.  As everywhere, y, backward = layer(x), and
+dx = backward(dy), which also adds to the gradients of what is trained.
+
 Lesson 06 writes this layer by hand; lessons 07, 08 and 09 choose its rank, its alpha and its dropout.
 """
 
@@ -17,22 +20,24 @@ from .wrapper import Beside, Wrapper, wrap
 
 
 class LoRALinear(Beside):
-    """A frozen Linear with a low-rank path beside it (Hu et al., 2021, eq. 3).
+    """A frozen Linear with a low-rank path beside it (Hu et al., 2021, eq. 3; what they call h is y here).
+
+    The paper writes columns, W₀ x + B A x; rows are written here, so A and B are the transposes of theirs (and of torch's
+    lora_A.weight and lora_B.weight).
 
         y = base(x) + s h B,   h = x A,   s = α / r   (rsLoRA: s = α / √r; Kalajdzievski, 2023)
         dh = s dy Bᵀ,   dA = xᵀ dh,   dB = (s h)ᵀ dy
         dx = base's dx + dh Aᵀ
-        ΔW = s A B is never formed, and neither is dW
 
-    Dropout, when there is any, acts on the x of this path only; the base always sees all of x.
+    Training forms neither ΔW = s A B nor dW; delta() forms ΔW, to look at it or to merge.  With dropout, the x of the path
+    is dropout(x); the base sees all of x.
 
     Shapes:   x (..., d_in), A (d_in, r), B (r, d_out), y (..., d_out)
     Trains:   r (d_in + d_out) numbers, A and B; or only one of them
-    At init:  y = base(x).  A is uniform in ±1/√d_in and B = 0; with train="A" it is B that is drawn, uniform in ±1/√r,
-              and A = 0, since A could never move away from a B that is frozen at zero
+    At init:  B = 0, so y = base(x), and dh = 0: in the first step only B moves.  A is uniform in ±1/√d_in, as in the
+              paper's code (the paper says Gaussian).  With train="A" it is A that is zero and B uniform in ±1/√r: A could
+              never move away from a B that is frozen at zero
     Raises:   ValueError for r outside 1 ... min(d_in, d_out), α ≤ 0, a dropout outside [0, 1), or a second LoRA
-
-    Papers and torch write the transpose: their lora_A.weight is Aᵀ, their lora_B.weight Bᵀ.
     """
 
     def __init__(self, base, r, alpha, dropout, rng, train="AB", rslora=False):
@@ -46,20 +51,20 @@ class LoRALinear(Beside):
             A[...] = rng.uniform(-1, 1, A.shape) / d_in**0.5
         self.A, self.B = Parameter(A, "A" in train), Parameter(B, "B" in train)
         self.dropout = Dropout(dropout, rng).train(base.training)
-        self.scaling = float(alpha) / float(r) ** (0.5 if rslora else 1)
+        self.scaling = float(alpha) / (float(r) ** 0.5 if rslora else float(r))
 
     def path(self, x):
         A, B, s = self.A, self.B, self.scaling
         h = matmul(x, A.data)  # (N, T, r)
         sh = s * h
         y = matmul(sh, B.data)  # (N, T, d_out)
-        x, sh = A.needs(x), B.needs(sh)  # what a frozen factor does not need is let go
+        x_kept, sh_kept = A.keep(x), B.keep(sh)  # a frozen factor needs nothing for its gradient
 
         def backward(dy):
             dh = s * matmul(dy, B.data.T)  # (N, T, r)
-            A.add(outer, x, dh)
-            B.add(outer, sh, dy)
-            return matmul(dh, A.data.T)
+            A.add_grad(outer, x_kept, dh)  # dA = xᵀ dh
+            B.add_grad(outer, sh_kept, dy)  # dB = (s h)ᵀ dy
+            return matmul(dh, A.data.T)  # dx = dh Aᵀ
 
         return y, backward
 
@@ -94,7 +99,7 @@ class LoRA(Method):
     alpha: the update is scaled by alpha / r, or by alpha / √r with rslora
     dropout: on the input of the path
     targets: a glob over paths of Linears, or several
-    train: both factors (the paper), only the second (LoRA-FA; Zhang et al., 2023), or only the first
+    train: AB trains both factors (the paper), A only the first, B only the second (LoRA-FA; Zhang et al., 2023)
     rslora: scale by alpha / √r (Kalajdzievski, 2023)
 
     Trains:   r (d_in + d_out) numbers for each target; r d_in numbers for each target, if train is A; r d_out numbers

@@ -71,8 +71,8 @@ class PrefixAttention(Wrapper):
         """(P_k, P_v) and their backward."""
 
         def backward(dP_k, dP_v):
-            self.P_k.add(dP_k)
-            self.P_v.add(dP_v)
+            self.P_k.add_grad(dP_k)
+            self.P_v.add_grad(dP_v)
 
         return self.P_k.data, self.P_v.data, backward
 
@@ -109,7 +109,7 @@ class PrefixEncoder(Module):
 
         def backward(dz):
             dE = back_linear(dz * (1 - z * z))
-            self.E.add(dE)
+            self.E.add_grad(dE)
 
         return z, backward
 

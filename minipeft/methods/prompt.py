@@ -34,7 +34,7 @@ class SoftPrompt(Wrapper):
         y = np.concatenate([np.broadcast_to(P.data, (len(x), *P.data.shape)), x], axis=1)  # (N, m + T, D)
 
         def backward(dy):
-            P.add(dy[:, :m].sum(0))
+            P.add_grad(dy[:, :m].sum(0))
             back_base(dy[:, m:])
 
         return y, backward

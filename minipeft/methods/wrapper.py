@@ -2,15 +2,16 @@
 
 A wrapper is a layer that stands in the place of another, its .base, and calls it.  Most of PEFT is one of two:
 
-    class Beside(Wrapper):        # LoRA, parallel adapters, VeRA, ...        y = base(x) + path(x)
+    class Beside(Wrapper):        # LoRA, parallel adapters, VeRA             y = base(x) + path(x)
     class After(Wrapper):         # sequential adapters                       y = u + path(u),  u = base(x)
 
-so that a method's file holds its path and nothing else.
+so that a method's file holds its path and nothing else.  A path is called like a layer, y, backward = path(x), and
+chain(x, f, path) is path(f(x)), with the backwards in reverse.
 """
 
 from ..model.module import Module, chain
 
-wrap = Module.wrap  # wrap(model, "*.[qv]_proj", LoRALinear): it is the tree of layers that changes
+wrap = Module.wrap  # wrap(model, targets, around, kind): put around(layer) in the place of every layer that matches
 
 
 class Wrapper(Module):
@@ -50,7 +51,7 @@ class Beside(Wrapper):
     """A path beside a frozen layer; both read x, and what they write is added.
 
         y = base(x) + path(x)
-        dx = base's dx + path's dx:  x went two ways, so two gradients add
+        dx = back_base(dy) + back_path(dy):  x went two ways, so two gradients add
 
     Shapes:   x (..., d_in), y (..., d_out)
     """
@@ -78,7 +79,7 @@ class After(Wrapper):
     """A path after a frozen layer, around which what the layer wrote passes by.
 
         y = u + path(u),   u = base(x)
-        du = dy + path's du,   dx = base's dx of du
+        du = dy + back_path(dy),   dx = back_base(du)
 
     Shapes:   x, u, y (N, T, D)
     """

@@ -1,4 +1,7 @@
-"""Causal self-attention: a core without parameters, and the four projections around it."""
+"""Causal self-attention: a core without parameters, and the four projections around it.
+
+As everywhere, y, backward = layer(x), and dx = backward(dy), which also adds to the gradients of what is trained.
+"""
 
 from .functional import attend, attend_backward
 from .layers import Linear
@@ -8,31 +11,36 @@ from .module import Module
 class Attention(Module):
     """Scaled dot-product attention, H heads side by side, with nothing to learn (Vaswani et al., 2017, eq. 1).
 
-        z = q kᵀ / √K + mask,   p = softmax(z),   o = p v                per head
-        dv = pᵀ do,   dp = do vᵀ,   dz = p ⊙ (dp − Σ_s dp ⊙ p),   dq = dz k / √K,   dk = dzᵀ q / √K
+        z = q kᵀ / √K + mask,   p = softmax(z),   o = p v                per head; K is the paper's d_k = D / H
+        dv = pᵀ do,   dp = do vᵀ,   dz = p ⊙ (dp − Σ_s (dp ⊙ p)),   dq = dz k / √K,   dk = dzᵀ q / √K
 
-    Keys may outnumber queries: query t sees keys 0 ... t + S − T, so the first S − T keys are seen by all.
+    The mask needs no backward: where it is −∞, p = 0, and so dz = 0.
 
-    Shapes:   q, o (N, T, D), k, v (N, S, D), p (N, H, T, S)
+    Keys may outnumber queries, when earlier ones come from elsewhere (a cache): the last query stands at the last key, so
+    query t sees keys 0 ... t + S − T.
+
+    Shapes:   q, o (N, T, D), k, v (N, S, D); per head (N, H, T, K), and p (N, H, T, S), which attend keeps in blocks
     """
 
     def __init__(self, n_head):
         self.n_head = n_head
 
     def split(self, x):
-        return x.reshape(*x.shape[:2], self.n_head, -1).swapaxes(1, 2)  # (N, T, D) -> (N, H, T, K), a view
+        N, T, D = x.shape
+        return x.reshape(N, T, self.n_head, D // self.n_head).swapaxes(1, 2)  # (N, H, T, K), a view
 
     def join(self, x):
-        return x.swapaxes(1, 2).reshape(len(x), x.shape[2], -1)  # (N, H, T, K) -> (N, T, D)
+        N, H, T, K = x.shape
+        return x.swapaxes(1, 2).reshape(N, T, H * K)
 
     def forward(self, q, k, v):
         scale = (q.shape[-1] // self.n_head) ** -0.5  # 1 / √K
-        q, k, v = self.split(scale * q), self.split(k), self.split(v)
-        o, p = attend(q, k, v)
+        qs, k, v = self.split(scale * q), self.split(k), self.split(v)
+        o, p = attend(qs, k, v)
 
         def backward(do):
-            dq, dk, dv = attend_backward(self.split(do), q, k, v, p)
-            return scale * self.join(dq), self.join(dk), self.join(dv)
+            dqs, dk, dv = attend_backward(self.split(do), qs, k, v, p)
+            return scale * self.join(dqs), self.join(dk), self.join(dv)  # dk = dzᵀ qs: the scale is in qs
 
         return self.join(o), backward
 

@@ -20,7 +20,7 @@ def matmul(x, W):
 
 
 def outer(x, dy):
-    """dW for y = x W: xᵀ dy summed over batch and time, (..., I), (..., O) -> (I, O)."""
+    """xᵀ dy, summed over batch and time: the dW of y = x W.  (..., I), (..., O) -> (I, O).  (It is not np.outer.)"""
     return rows(x).T @ rows(dy)
 
 
@@ -52,9 +52,9 @@ def exponentials(z):
     """
     with np.errstate(over="ignore"):
         e = np.exp(z)
-    total = np.einsum("...s->...", e)[..., None]
-    if total.min(initial=1) > 1e-15 and total.max(initial=1) < 1e15:
-        return e, total, 0
+    sums = np.einsum("...s->...", e)[..., None]
+    if sums.min(initial=1) > 1e-15 and sums.max(initial=1) < 1e15:  # neither ∞, nor so small that digits are lost
+        return e, sums, 0
     m = z.max(-1, keepdims=True)
     np.exp(np.subtract(z, m, out=e), out=e)
     return e, np.einsum("...s->...", e)[..., None], m
@@ -62,8 +62,8 @@ def exponentials(z):
 
 def softmax(z):
     """p = exp z / Σ exp z along the last axis: (..., S) -> (..., S)."""
-    p, total, _ = exponentials(z)
-    p /= total
+    p, sums, _ = exponentials(z)
+    p /= sums
     return p
 
 
@@ -74,28 +74,17 @@ def softmax_backward(dp, p):
     return dz
 
 
-def softmax_log(z, targets):
+def softmax_and_log_target(z, targets):
     """p = softmax(z), and the logarithm of the target's p:  log p_t = z_t − log Σ exp z.
 
     Shapes:   z, p (..., V), targets (...) of integers in 0 ... V − 1, log p_t (...)
     """
-    p, total, m = exponentials(z)
+    p, sums, m = exponentials(z)
     z_t = np.take_along_axis(z, targets[..., None], -1)
     # Where p is near 1 the two terms nearly cancel: float64 keeps the digits that are left.
-    log_p = (z_t.astype("float64") - m - np.log(total, dtype="float64"))[..., 0].astype(z.dtype)
-    p /= total
+    log_p = (z_t.astype("float64") - m - np.log(sums, dtype="float64"))[..., 0].astype(z.dtype)
+    p /= sums
     return p, log_p
-
-
-def cross_entropy_backward(p, targets, weight):
-    """dz = weight ⊙ (p − onehot(targets)) for L = −Σ weight ⊙ log p_t, without a one-hot being formed.
-
-    Shapes:   p, dz (..., V), targets (...) of integers in 0 ... V − 1, weight (...)
-    """
-    dz = p * weight[..., None]
-    each = np.arange(targets.size), targets.reshape(-1)
-    rows(dz)[each] -= weight.reshape(-1)
-    return dz
 
 
 def gelu(x):
@@ -110,20 +99,21 @@ def gelu(x):
     """
     c = (8 / np.pi) ** 0.5
     with np.errstate(over="ignore"):  # far to the left e⁻ᶻ is ∞, and x / ∞ = 0 is right
-        dz = x * x
-        np.clip(dz, 0, 100, out=dz)  # beyond |x| = 10, σ is 0 or 1 already; without a bound ∞ · 0 would come up
-        dz *= 3 * 0.044715 * c
-        dz += c  # dz/dx
-        e = dz + 2 * c
-        e *= x
-        e *= -1 / 3  # −z
-        np.exp(e, out=e)
-    e += 1  # 1 / σ
-    y = x / e
-    dz *= x - y
-    dz += 1
-    dz /= e
-    return y, dz
+        dz_dx = x * x
+        np.clip(dz_dx, 0, 100, out=dz_dx)  # beyond |x| = 10, σ is 0 or 1 already; without a bound ∞ · 0 would come up
+        dz_dx *= 3 * 0.044715 * c
+        dz_dx += c
+        inverse = dz_dx + 2 * c
+        inverse *= x
+        inverse *= -1 / 3  # −z
+        np.exp(inverse, out=inverse)
+    inverse += 1  # 1 + e⁻ᶻ = 1 / σ
+    y = x / inverse
+    slope = dz_dx
+    slope *= x - y
+    slope += 1
+    slope /= inverse
+    return y, slope
 
 
 def standardise(x, eps):
@@ -170,29 +160,39 @@ def causal_blocks(T, S):
 
 
 def attend(q, k, v):
-    """o = p v,   p = softmax(q kᵀ + mask): causal attention (Vaswani et al., 2017, eq. 1; q is divided by √K already).
+    """Causal attention (Vaswani et al., 2017, eq. 1), for a q that holds 1 / √K already.
 
-    Returns o and p, which is a list: one array of (N, H, block of T, keys seen) for each of causal_blocks(T, S).
+        p = softmax(q kᵀ + mask),   o = p v
+
+    It is done for a few queries at a time, without the keys that none of them sees.  The mask sets the last query at the
+    last key, so it is right for such a block as for the whole.
+
+    Returns o and p, which is a list: (N, H, block of T, keys seen) for each of causal_blocks(T, S).
 
     Shapes:   q, o (N, H, T, K), k, v (N, H, S, K), S ≥ T
     """
     o, kT, p = np.empty_like(q), transposed(k), []
-    for t, s in causal_blocks(q.shape[2], k.shape[2]):
-        z = q[:, :, t] @ kT[..., s]
+    for block, seen in causal_blocks(q.shape[2], k.shape[2]):
+        z = q[:, :, block] @ kT[..., seen]
         z += causal_mask(*z.shape[2:], z.dtype)
         p.append(softmax(z))
-        np.matmul(p[-1], v[:, :, s], out=o[:, :, t])
+        np.matmul(p[-1], v[:, :, seen], out=o[:, :, block])
     return o, p
 
 
 def attend_backward(do, q, k, v, p):
-    """dv = pᵀ do,   dp = do vᵀ,   dz = p ⊙ (dp − Σ_s dp ⊙ p),   dq = dz k,   dk = dzᵀ q, for attend(q, k, v)."""
+    """dv = pᵀ do,   dp = do vᵀ,   dz = p ⊙ (dp − Σ_s (dp ⊙ p)),   dq = dz k,   dk = dzᵀ q, for attend(q, k, v).
+
+    A query stands in one block, so its dq is written there; a key is seen from several, so its dk and dv add up.
+    """
     dq, dk, dv, vT = np.empty_like(q), np.zeros(k.shape, k.dtype), np.zeros(v.shape, v.dtype), transposed(v)
-    for (t, s), p_t in zip(causal_blocks(q.shape[2], k.shape[2]), p, strict=True):
-        dv[:, :, s] += p_t.swapaxes(-1, -2) @ do[:, :, t]
-        dz = softmax_backward(do[:, :, t] @ vT[..., s], p_t)
-        np.matmul(dz, k[:, :, s], out=dq[:, :, t])
-        dk[:, :, s] += dz.swapaxes(-1, -2) @ q[:, :, t]
+    for (block, seen), pb in zip(causal_blocks(q.shape[2], k.shape[2]), p, strict=True):
+        dob = do[:, :, block]
+        dv[:, :, seen] += pb.swapaxes(-1, -2) @ dob
+        dp = dob @ vT[..., seen]
+        dz = softmax_backward(dp, pb)
+        np.matmul(dz, k[:, :, seen], out=dq[:, :, block])
+        dk[:, :, seen] += dz.swapaxes(-1, -2) @ q[:, :, block]
     return dq, dk, dv
 
 

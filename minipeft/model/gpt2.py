@@ -71,8 +71,7 @@ class Block(Module):
 
         def backward(dy):
             dh = dy + back_mlp(dy)
-            dx = dh + back_attn(dh)
-            return dx
+            return dh + back_attn(dh)
 
         return y, backward
 

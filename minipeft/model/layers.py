@@ -1,5 +1,8 @@
 """The layers a transformer is made of: Linear, Embedding, LayerNorm, GELU, Dropout and the tied head.
 
+As everywhere, y, backward = layer(x), and dx = backward(dy), which also adds to the gradients of what is trained:
+W.add_grad(outer, x, dy) adds outer(x, dy) = xᵀ dy to the gradient of W, unless W is frozen.
+
 Lesson 01 writes Linear, GELU, LayerNorm and their chain by hand; lesson 09 is about Dropout.
 """
 
@@ -62,11 +65,11 @@ class Linear(Module):
         W, b = self.weight, self.bias
         y = matmul(x, W.data)
         y += b.data
-        x = W.needs(x)
+        x_kept = W.keep(x)
 
         def backward(dy):
-            W.add(outer, x, dy)
-            b.add(total, dy)
+            W.add_grad(outer, x_kept, dy)
+            b.add_grad(total, dy)
             return matmul(dy, W.data.T)
 
         return y, backward
@@ -132,8 +135,8 @@ class LayerNorm(Module):
         y += b.data
 
         def backward(dy):
-            g.add(total, dy, xhat)
-            b.add(total, dy)
+            g.add_grad(total, dy, xhat)
+            b.add_grad(total, dy)
             return standardise_backward(dy * g.data, xhat, rstd)
 
         return y, backward
@@ -199,10 +202,10 @@ class TiedHead(Module):
     def forward(self, x):
         E = self.weight
         logits = matmul(x, E.data.T)
-        x = E.needs(x)
+        x_kept = E.keep(x)
 
         def backward(dlogits):
-            E.add(outer, dlogits, x)
+            E.add_grad(outer, dlogits, x_kept)
             return matmul(dlogits, E.data)
 
         return logits, backward

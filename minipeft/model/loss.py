@@ -1,34 +1,37 @@
-"""The loss: how surprised the model is by the next token."""
+"""The loss: how surprised the model is by the next token.  targets[n, t] is the token that comes after ids[n, t]."""
 
 import numpy as np
 
-from .functional import cross_entropy_backward, softmax_log
+from .functional import softmax_and_log_target
 
 
 def cross_entropy(logits, targets, mask=None):
     """Mean negative log-likelihood of the targets, in nats; divide by ln 2 for bits.
 
-        L = − Σ w ⊙ log p[target],   p = softmax(logits),   w = mask / Σ mask
-        dlogits = w ⊙ (p − onehot(target))
+        L = − Σ w log p[target],   p = softmax(logits),   w = mask / Σ mask
+        dlogits = w (p − onehot(target)),   since log p[target] = z[target] − log Σ exp z
 
-    Returns (loss, backward); loss is a Python float, and backward(dloss=1.0) returns dlogits.
+    Returns (loss, backward); loss is a Python float, and backward(dloss=1.0) returns dloss times these dlogits.
 
     Shapes:   logits (N, T, V); targets (N, T) of integers in 0 ... V − 1; mask (N, T), 1 counts and 0 does not
     Raises:   ValueError for other shapes, targets out of range, a mask of other numbers or without a 1; TypeError for
               targets that are not integers, or logits that are not floats
     """
-    targets, w = check_targets(logits, targets, mask)
-    p, log_p = softmax_log(logits, targets)  # (N, T, V), (N, T)
+    targets, w = targets_and_weights(logits, targets, mask)
+    p, log_p = softmax_and_log_target(logits, targets)  # (N, T, V), (N, T)
     loss = -float(np.vdot(w, log_p))
 
     def backward(dloss=1.0):
-        return cross_entropy_backward(p, targets, dloss * w)
+        c = dloss * w
+        dlogits = c[..., None] * p
+        dlogits[(*np.indices(targets.shape, sparse=True), targets)] -= c  # at [n, t, target]; no one-hot is formed
+        return dlogits
 
     return loss, backward
 
 
-def check_targets(logits, targets, mask):
-    """(targets, w = mask / Σ mask); where the mask is 0 any target does, and it becomes 0."""
+def targets_and_weights(logits, targets, mask):
+    """targets and w = mask / Σ mask.  Where the mask is 0 the target does not matter, and is set to 0, a token."""
     if not isinstance(logits, np.ndarray) or logits.dtype.kind != "f":
         raise TypeError(f"logits must be an array of floats, as in logits, backward = model(ids); not {logits!r:.50}")
     targets = np.asarray(targets)

@@ -38,13 +38,13 @@ class Parameter:
         if flag != self.requires_grad:
             self.grad = np.zeros(self.data.shape, self.data.dtype) if flag else None
 
-    def add(self, gradient, *arrays):
+    def add_grad(self, gradient, *arrays):
         """grad += gradient(*arrays), or an array.  While frozen, do nothing: the gradient is not even formed."""
         if self.grad is not None:
             self.grad += gradient(*arrays) if arrays else gradient
 
-    def needs(self, x):
-        """x while this parameter is trained, and its gradient will need x; None while it is frozen, so that x is let go."""
+    def keep(self, x):
+        """x while this parameter is trained, whose gradient will need x; None while it is frozen: x is let go."""
         return x if self.grad is not None else None
 
     def __repr__(self):

@@ -50,20 +50,23 @@ class Run:
                 "or load_adapter, and not for what was merged, unwrapped or disabled"
             )
 
-    def see(self, batch):
-        """The batch, once the first of the run has been remembered: with another text it would be another."""
+    def note_first(self, batch):
+        """Remember the first batch of the run: with another text it would be another."""
         if self.step == 0:
             self.first_batch = digest(batch)
-        return batch
 
-    def is_no_better(self, loss):
-        """Whether this validation loss is no better than the best one; a better one is kept, with its weights."""
+    def remember_if_best(self, loss):
+        """Keep the weights of the best validation loss, and count the evaluations since."""
         if loss < self.best:
             self.best, self.since_best = loss, 0
             self.best_weights = [p.data.copy() for p in self.optimizer.parameters()]
-            return False
-        self.since_best += 1
-        return True
+        else:
+            self.since_best += 1
+
+    def check_weights(self):
+        """The last step may have spoilt them: such weights are not saved over good ones, nor handed back in silence."""
+        if not all(np.isfinite(p.data).all() for p in self.optimizer.parameters()):
+            check_finite(np.nan, "norm of the weights", f"after step {self.step}", self.optimizer)
 
     def restore_best(self):
         for p, data in zip(self.optimizer.parameters(), self.best_weights, strict=True):
@@ -96,15 +99,7 @@ class Run:
         }  # fmt: skip
 
     def save(self, path):
-        """Write the run to a file (None: only look).
-
-        Raises: Diverged where the last step spoilt the weights: they are not saved over good ones, nor handed back in
-        silence
-        """
-        if not all(np.isfinite(p.data).all() for p in self.optimizer.parameters()):
-            check_finite(np.nan, "norm of the weights", f"after step {self.step}", self.optimizer)
-        if path is None:
-            return
+        """Write the run to a file."""
         header = {
             "kind": "checkpoint",
             "settings": self.settings(),

@@ -25,39 +25,45 @@ def fit(
 ):  # fmt: skip
     """Train for `steps` steps of the optimizer and return the History.
 
-    batches: a function rng -> (ids, targets) or (ids, targets, mask), called once a step; or an iterable of such tuples
-    (a list is gone through again and again).  schedule: (step, steps) -> factor of the learning rate.  clip: largest
-    norm of the gradient, None for no limit.  val: batches to evaluate on before the first step, every val_every steps
-    and at the end.  patience: stop after so many evaluations without a better val loss, and return to the best weights.
-    checkpoint: a file, written every checkpoint_every steps and at the end; with resume=True a run goes on from it,
-    bit for bit as if it had not stopped, or begins if there is none yet.  seed: of the generator that `batches` is called
-    with.  workers: threads that share each batch.
+    batches: a function rng -> (ids, targets) or (ids, targets, mask), called once a step; or an iterable of such tuples (a
+        list is gone through again and again)
+    schedule: (step, steps) -> factor of the learning rate, where step counts from 0
+    clip: largest norm of the gradient; None for no limit
+    val: batches to evaluate on before the first step, every val_every steps and at the end
+    patience: stop after so many evaluations without a better loss on val, and return to the best weights
+    checkpoint: a file, written every checkpoint_every steps and at the end
+    resume: go on from the checkpoint, bit for bit as if the run had not stopped; begin, if there is none yet
+    seed: of the generator that `batches` is called with
+    workers: threads that share each batch
 
     Raises: Diverged with the step and the likely causes; ValueError for settings out of range, an optimizer of other
     parameters, or a checkpoint of another run
     """
     check_counts(steps, val_every, checkpoint_every, patience, workers, seed, val, checkpoint, resume)
     val, rng = None if val is None else several(val), np.random.default_rng(seed)
-    with computing(), sharing(model.train(), workers) as backpropagate:
+    model.train()
+    with computing(), sharing(model, workers) as backpropagate:
         run = Run(model, optimizer, steps, seed, rng, batches, val, backpropagate)
         if resume and Path(checkpoint).exists():
             run.load(checkpoint, batches)
         stream, history = take_batches(batches, rng, run.step), run.history
         if val and run.step == 0:
             measure(run, val, patience)
-        with progress_bar(steps, run.step, label, progress) as advance:
+        with progress_bar(steps, run.step, label, progress) as advance, history_on_divergence(history):
             while run.step < steps and not history.stopped_early:
-                began, factor = time.perf_counter(), lr_factor(schedule, run.step, steps)
-                batch = run.see(next_batch(stream, run.step, steps))
-                with told_how_far(history):
-                    loss, norm = train_step(model, batch, optimizer, clip, factor, backpropagate)
+                began = time.perf_counter()
+                batch = next_batch(stream, run.step, steps)
+                run.note_first(batch)
+                factor = factor_at(schedule, run.step, steps)
+                loss, norm = train_step(model, batch, optimizer, clip, factor, backpropagate)
                 run.step += 1
                 after_step(model, run.step, steps)
                 history.add(loss, norm, factor, time.perf_counter() - began)
                 if val and (run.step % val_every == 0 or run.step == steps):
                     measure(run, val, patience)
                 if run.step % checkpoint_every == 0 or run.step == steps or history.stopped_early:
-                    with told_how_far(history):
+                    run.check_weights()
+                    if checkpoint is not None:
                         run.save(checkpoint)
                 advance(loss)
     if patience is not None:
@@ -81,7 +87,7 @@ def check_counts(steps, val_every, checkpoint_every, patience, workers, seed, va
         check_place(checkpoint)
 
 
-def lr_factor(schedule, step, steps):
+def factor_at(schedule, step, steps):
     factor = schedule(step, steps)
     if not is_real(factor) or factor < 0:
         raise ValueError(f"schedule({step}, {steps}) must give a number of at least 0, not {factor!r}")
@@ -89,7 +95,8 @@ def lr_factor(schedule, step, steps):
 
 
 def take_batches(batches, rng, start):
-    """An endless or finite iterator over batches, the first `start` of them already used."""
+    """An iterator over batches, endless or not.  After `start` steps a function goes on with the generator as the
+    checkpoint left it; of anything else so many batches are passed over."""
     if callable(batches):
         return (batches(rng) for _ in itertools.count())
     batches = itertools.cycle(batches) if isinstance(batches, (list, tuple)) else iter(batches)
@@ -97,24 +104,27 @@ def take_batches(batches, rng, start):
 
 
 def next_batch(stream, step, steps):
-    for batch in stream:
-        return parts(batch)
-    raise ValueError(f"the batches ended after {step} of {steps} steps")
+    try:
+        batch = next(stream)
+    except StopIteration:
+        raise ValueError(f"the batches ended after {step} of {steps} steps") from None
+    return parts(batch)
 
 
 def measure(run, val, patience):
     """Evaluate, write it down, and see whether it is time to stop."""
-    with told_how_far(run.history), np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         loss = evaluate(run.model, val).loss
-        check_finite(loss, "validation loss", f"after step {run.step}", run.optimizer)
+    check_finite(loss, "validation loss", f"after step {run.step}", run.optimizer)
     run.history.val_step.append(run.step)
     run.history.val_loss.append(loss)
-    if patience is not None and run.is_no_better(loss):
+    if patience is not None:
+        run.remember_if_best(loss)
         run.history.stopped_early = run.since_best >= patience
 
 
 @contextmanager
-def told_how_far(history):
+def history_on_divergence(history):
     """A run that diverges hands over what it measured until then."""
     try:
         yield

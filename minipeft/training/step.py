@@ -10,8 +10,22 @@ class Diverged(ArithmeticError):
     """The loss or a gradient is no longer a finite number.  .history holds the run so far."""
 
 
-def train_step(model, batch, optimizer, clip=1.0, lr_factor=1.0, backpropagate=None):
-    """One update of what is trained; return (loss, norm of the gradient) from before it.
+def add_gradients(model, batch, weight=1.0):
+    """Forward and backward: add weight times the batch's gradients to every .grad, and return its loss.
+
+    weight: a worker's share of a batch, 1 for all of it.
+    """
+    ids, targets, mask = parts(batch)
+    logits, back_model = model(ids)
+    loss, back_loss = cross_entropy(logits, targets, mask)
+    del logits  # backward does not need them
+    if np.isfinite(loss):
+        back_model(back_loss(weight))  # from dlogits down to the lowest trained layer, adding to every .grad on the way
+    return loss
+
+
+def train_step(model, batch, optimizer, clip=1.0, lr_factor=1.0, backpropagate=add_gradients):
+    """One update of what is trained; return (loss before the update, norm of the gradient before it was clipped).
 
     batch: (ids, targets) or (ids, targets, mask).  clip: largest norm of the gradient, None for no limit.  lr_factor: of
     the optimizer's learning rates.  backpropagate: another way to the loss and its gradients (see workers.py).
@@ -20,23 +34,12 @@ def train_step(model, batch, optimizer, clip=1.0, lr_factor=1.0, backpropagate=N
     """
     optimizer.zero_grad()
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a run that diverges is reported below
-        loss = (backpropagate or add_gradients)(model, batch)
+        loss = backpropagate(model, batch)
         check_finite(loss, "loss", in_step(optimizer), optimizer)
         norm = clip_grad_norm(optimizer.parameters(), clip)
         check_finite(norm, "norm of the gradient", in_step(optimizer), optimizer)
         optimizer.step(lr_factor)
     return loss, norm
-
-
-def add_gradients(model, batch, weight=1.0):
-    """Run the batch forward and backward, adding weight times its gradients to .grad; return its loss."""
-    ids, targets, mask = parts(batch)
-    logits, back_model = model(ids)
-    loss, back_loss = cross_entropy(logits, targets, mask)
-    del logits  # backward does not need them
-    if np.isfinite(loss):
-        back_model(back_loss(weight))
-    return loss
 
 
 def parts(batch):
