@@ -8,35 +8,32 @@ model/loss.py, and you have a GPT-2 with its gradients; then methods/method.py (
 adapter.py · prefix.py · prompt.py, one method a file; then training/ and lab/ as you need them.  Lesson 00 starts here.
 """
 
-from .generation import generate
-from .lab.gradcheck import gradcheck, gradcheck_layer
-from .lab.ledger import counting
-from .methods import (
-    METHODS,
-    Adapter,
-    After,
-    Beside,
-    FullFineTuning,
-    LoRA,
-    Method,
-    PrefixTuning,
-    PromptTuning,
-    Stack,
-    Wrapper,
-    disabled,
-    get_peft_model,
-    load_adapter,
-    merge,
-    save_adapter,
-    unwrap,
-)
-from .model import GPT2, GPT2Config, Linear, Module, Parameter, cross_entropy
-from .model.functional import gelu, matmul, outer
-from .training import SGD, AdamW, base_names, evaluate, fit, load_base, symbols_batches, train_step
+from importlib import import_module
 
-__all__ = [
-    "GPT2", "METHODS", "SGD", "AdamW", "Adapter", "After", "Beside", "FullFineTuning", "GPT2Config", "Linear", "LoRA",
-    "Method", "Module", "Parameter", "PrefixTuning", "PromptTuning", "Stack", "Wrapper", "base_names", "counting",
-    "cross_entropy", "disabled", "evaluate", "fit", "gelu", "generate", "get_peft_model", "gradcheck", "gradcheck_layer",
-    "load_adapter", "load_base", "matmul", "merge", "outer", "save_adapter", "symbols_batches", "train_step", "unwrap",
-]  # fmt: skip
+PUBLIC = {  # where each public name is; it is imported when it is first asked for, so that `import minipeft` costs nothing
+    "model": "GPT2 GPT2Config Linear Module Parameter cross_entropy",
+    "model.functional": "gelu matmul outer",
+    "methods": "METHODS Adapter After Beside FullFineTuning LoRA Method PrefixTuning PromptTuning Stack Wrapper "
+    "disabled get_peft_model load_adapter merge save_adapter unwrap",
+    "training": "SGD AdamW base_names evaluate fit load_base symbols_batches train_step",
+    "generation": "generate",
+    "lab.gradcheck": "gradcheck gradcheck_layer",
+    "lab.ledger": "counting",
+}
+HOMES = {name: home for home, names in PUBLIC.items() for name in names.split()}
+PARTS = {home.partition(".")[0] for home in PUBLIC}
+__all__ = sorted(HOMES)
+
+
+def __getattr__(name):
+    if name in PARTS:
+        return import_module(f"minipeft.{name}")
+    if name not in HOMES:
+        raise AttributeError(f"module 'minipeft' has no attribute {name!r}")
+    value = getattr(import_module(f"minipeft.{HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])

@@ -67,7 +67,7 @@ def test_the_import_reader_reads(tmp_path):
     """The tests below would pass over an empty list."""
     assert "minipeft.model.layers" in imported(Path("methods/lora.py"))
     assert "minipeft.methods.prefix" in imported(Path("methods/prompt.py"))
-    assert "minipeft.methods" in imported(Path("__init__.py"))
+    assert "minipeft.methods" in imported(Path("training/bases.py"))
     assert "numpy" in imported(Path("files.py"))
 
 
@@ -109,10 +109,30 @@ def test_matplotlib_is_imported_late(file):
         assert "matplotlib" not in top
 
 
-def test_importing_minipeft_brings_no_heavy_company():
-    code = "import sys, minipeft; print([n for n in ('matplotlib', 'torch', 'transformers', 'IPython') if n in sys.modules])"
+def test_all_public_names_need_only_numpy():
+    code = """
+import sys
+before = set(sys.modules)
+from minipeft import *
+print(sorted({name.split(".")[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)))
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.strip() == "['minipeft', 'numpy']"
+
+
+def test_importing_minipeft_imports_nothing_else_until_a_name_is_asked_for():
+    code = "import sys, minipeft; print('numpy' in sys.modules, minipeft.LoRA(r=2).r, 'numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
+    assert done.stdout.split() == ["False", "2", "True"]
+
+
+def test_the_public_names_are_there_and_are_those_of_the_parts():
+    assert set(minipeft.__all__) <= set(dir(minipeft))
+    for name in minipeft.__all__:
+        assert getattr(minipeft, name) is not None
+    assert minipeft.training.fit is minipeft.fit
+    with pytest.raises(AttributeError, match="no attribute 'lora'"):
+        minipeft.lora
 
 
 @every_file

@@ -42,7 +42,7 @@ print(state() == before)
 """
 
 
-@pytest.mark.parametrize(("more", "untouched"), [("", "True"), (".course", "False")])
+@pytest.mark.parametrize(("more", "untouched"), [("; from minipeft import *", "True"), (".course", "False")])
 def test_only_the_course_changes_settings_of_the_process(more, untouched):
     assert python(UNTOUCHED.format(more=more)).strip() == untouched
 
