@@ -132,7 +132,7 @@ def test_the_public_names_are_there_and_are_those_of_the_parts():
         assert getattr(minipeft, name) is not None
     assert minipeft.training.fit is minipeft.fit
     with pytest.raises(AttributeError, match="no attribute 'lora'"):
-        minipeft.lora
+        _ = minipeft.lora
 
 
 @every_file
