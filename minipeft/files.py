@@ -2,9 +2,14 @@
 
 import json
 import os
+import platform
+import re
+import shutil
 import struct
+import time
 import zipfile
 import zlib
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,36 +23,197 @@ DAMAGE = (  # what zipfile, NumPy and json raise on a file that something happen
 class FileError(ValueError):
     """A file that cannot be used, and why."""
 
+    path = again = None  # see NotWritten: where there was something to write, it is not lost with this error either
 
-def check_place(path):
+
+class NotWritten(OSError):
+    """A file that could not be written: no space, no right; in the words of the system.
+
+    path: the file.  again: a function that writes the same to another path.
+    """
+
+    def __init__(self, path, error, again=None):
+        super().__init__(f"{path} could not be written: {error.strerror or error}")
+        self.path, self.errno, self.again = Path(path), error.errno, again
+
+
+def check_place(path, kind=None, mark=None):
     """The Path of a file that can be written; ask before the work begins that would be lost.
 
-    Raises: FileError if it is a folder, or there is no folder to hold it, or none that may be written to
+    A file that exists is written over only if it is of the same kind: an npz of minipeft whose header says `kind`, or,
+    with `mark`, a file that has these bytes near its beginning.  An empty file is no loss.  Without kind and mark any
+    file may be written over.  A link stands for the file that it leads to.
+
+    Raises: FileError if it is a folder or a device, or exists and is something else; if there is no folder to hold it,
+    or none that may be written to
     """
     path = Path(path)
-    folder = path.absolute().parent
+    folder = Path(os.path.realpath(path)).parent
     if path.is_dir():
         raise FileError(f"{path} is a folder; a file is to be written")
+    if path.exists() and not path.is_file():
+        raise FileError(f"{path} is a device or a pipe; a file is to be written")
     if not folder.is_dir():
         raise FileError(f"there is no folder {folder} to write {path.name} to")
-    if not os.access(folder, os.W_OK):
-        raise FileError(f"{folder} may not be written to: choose another folder for {path.name}")
+    try_to_write(folder, path.name)
+    if not path.exists():
+        return path
+    if not os.access(path, os.W_OK):
+        raise FileError(f"{path} may not be written to: it is write-protected; choose another name")
+    if (kind or mark) and path.stat().st_size and not is_kind(path, kind, mark):
+        raise FileError(
+            f"{path} exists and is not a minipeft {kind}, so nothing is written over it: choose another name, or move "
+            "that file away"
+        )
     return path
 
 
-def write_npz(path, header, arrays):
-    """Write {name: array} and a JSON-able header; the old file stays until the new one is safely on the disk."""
-    path = check_place(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    text = np.frombuffer(json.dumps(header, default=np.generic.item).encode(), np.uint8)
+def check_folder(path, name, mark):
+    """The Path of a folder that can be written to: a new one, an empty one, or one that was written here before.
+
+    That it was is seen by its file `name`, which then has the bytes `mark` near its beginning.
+
+    Raises: FileError if it is a file, holds anything else, or may not be written to
+    """
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise FileError(f"{folder} is a file; a folder is written here")
+    if folder.is_dir():
+        others = [other for other in os.listdir(folder) if not PART.fullmatch(other)]
+        if others and not ((folder / name).is_file() and is_kind(folder / name, None, mark)):
+            raise FileError(
+                f"the folder {folder} is not empty, and was not written by this command, so nothing is written to it: "
+                "choose another name, or move that folder away"
+            )
+    while not folder.exists():
+        folder = folder.absolute().parent
+    if not folder.is_dir():
+        raise FileError(f"{folder} is a file; no folder {path} can be made in it")
+    try_to_write(folder, Path(path).name)
+    return Path(path)
+
+
+def is_kind(path, kind, mark):
+    """Whether a file is a minipeft `kind`; or, with mark, has these bytes near its beginning."""
     try:
-        with open(part, "wb") as file:
-            np.savez(file, header=text, **arrays)
+        if mark:
+            with open(path, "rb") as file:
+                return mark in file.read(4096)
+        with zipfile.ZipFile(path) as npz, npz.open("header.npy") as file:
+            return json.loads(np.lib.format.read_array(file, allow_pickle=False).tobytes())["kind"] == kind
+    except DAMAGE:
+        return False
+
+
+def try_to_write(folder, name):
+    """Make a file in the folder and take it away again: what the system allows is known only by trying.
+
+    Raises: FileError
+    """
+    if not os.access(folder, os.W_OK):
+        raise FileError(f"{folder} may not be written to: choose another folder for {name}")
+    part = part_of(folder / name)
+    try:
+        with open(part, "xb"):
+            pass
+        part.unlink()
+    except OSError as error:
+        raise FileError(
+            f"{folder} may not be written to ({error.strerror}): choose another folder for {name}"
+        ) from error
+
+
+@contextmanager
+def replacing(path, kind=None, mark=None):
+    """A file to write bytes to; it takes the place of `path` when all of it is safely on the disk, or never.
+
+    Raises: what check_place raises; NotWritten
+    """
+    path = check_place(path, kind, mark)
+    place = Path(os.path.realpath(path))
+    part = part_of(place)
+    sweep(place)
+    try:
+        with open(part, "xb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+        if place.exists():
+            shutil.copymode(place, part)
+        os.replace(part, place)
+    except OSError as error:
+        raise NotWritten(path, error) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_npz(path, header, arrays):
+    """Write {name: array} and a JSON-able header; the old file stays until the new one is safely on the disk.
+
+    Raises: what check_place raises, and NotWritten: both still hold what was to be written
+    """
+    text = np.frombuffer(json.dumps(header, default=np.generic.item).encode(), np.uint8)
+    try:
+        with replacing(path, header.get("kind")) as file:
+            np.savez(file, header=text, **arrays)
+    except (FileError, NotWritten) as error:
+        error.path, error.again = Path(path), lambda other: write_npz(other, header, arrays)
+        raise
+
+
+# ---- what a process that was killed leaves behind: .NAME.PID-START@HOST.part
+
+PART = re.compile(r"\..+\.(\d+)-(\d+)@(.+)\.part", re.DOTALL)
+HOST = re.sub(r"[^\w.-]", "_", platform.node(), flags=re.ASCII)[:40] or "localhost"
+HOUR = 3600
+
+
+def part_of(path):
+    """Where a file is while it is being written.  The name says who writes it: which process, on which machine."""
+    return path.with_name(f".{path.name[:40]}.{os.getpid()}-{started(os.getpid())}@{HOST}.part")
+
+
+def sweep(path):
+    """Take away the parts beside `path` whose process, on this machine, is gone."""
+    for name in os.listdir(path.parent):
+        if left_behind(path.parent / name, path.name):
+            with suppress(OSError):  # of another user, or another process took it away just now
+                (path.parent / name).unlink()
+
+
+def left_behind(part, name):
+    """Whether a file is a part that nobody writes any more.  Another machine's parts say nothing of their process.
+
+    Older versions wrote .NAME.PID.part, which does not say on which machine: such a one, of the file that is now written,
+    has to be an hour old.
+    """
+    if match := PART.fullmatch(part.name):
+        return match[3] == HOST and not is_running(int(match[1]), int(match[2]))
+    if match := re.fullmatch(rf"\.{re.escape(name)}\.(\d+)\.part", part.name):
+        with suppress(OSError):
+            return not is_running(int(match[1])) and part.stat().st_mtime < time.time() - HOUR
+    return False
+
+
+def is_running(pid, start=0):
+    """Whether the process is there, and is the one that began at `start`: a number is given out again."""
+    if os.name != "posix":  # elsewhere the question itself would end the process
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # there, and another user's
+        pass
+    return not start or started(pid) in (0, start)
+
+
+def started(pid):
+    """When the process began, in the system's own count; 0 where it does not say."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 def read_npz(path, kind):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import FileError, check_place
+from ..files import FileError, NotWritten, check_place, part_of, sweep
 
 DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
@@ -25,6 +25,8 @@ DTYPES = {
 FLOATS = ("F64", "F32", "F16", "BF16")
 LONGEST_HEADER = 100_000_000  # the format's own limit
 BLOCK = 1 << 20  # numbers that are read at a time
+METADATA = {"format": "pt", "writer": "minipeft"}  # without the first transformers refuses a file
+MARK = b'"writer":"minipeft"'  # so it stands in the header, and says that a folder was written here
 
 
 def need(library):
@@ -194,11 +196,12 @@ def write_folder(folder, config_name, config, tensors_name, arrays):
         raise FileError(f"{folder} is a file; a folder is written here")
     folder.mkdir(parents=True, exist_ok=True)
     check_place(folder / config_name)
-    parts = [folder / f".{name}.{os.getpid()}.part" for name in (config_name, tensors_name)]
+    parts = [part_of(folder / name) for name in (config_name, tensors_name)]
+    sweep(folder / tensors_name)
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     try:
         parts[0].write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        library.save_file(arrays, parts[1], metadata={"format": "pt"})  # without this word transformers refuses it
+        library.save_file(arrays, parts[1], metadata=METADATA)
         parts[1].chmod(parts[0].stat().st_mode)  # the library lets nobody else read it
         for part in parts:
             with open(part, "rb+") as file:
@@ -206,6 +209,10 @@ def write_folder(folder, config_name, config, tensors_name, arrays):
         (folder / config_name).unlink(missing_ok=True)
         os.replace(parts[1], folder / tensors_name)
         os.replace(parts[0], folder / config_name)
+    except OSError as error:
+        raise NotWritten(folder, error) from error
+    except need("safetensors").SafetensorError as error:  # the library's own class holds the system's words
+        raise NotWritten(folder, OSError(str(error))) from error
     finally:
         for part in parts:
             part.unlink(missing_ok=True)
