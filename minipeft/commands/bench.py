@@ -11,7 +11,8 @@ import statistics
 import subprocess
 import sys
 
-from .text import at_least
+from .output import unread
+from .settings import at_least
 
 SIZES = {  # V, T, D, H, L, N
     "tiny": (96, 64, 64, 4, 2, 16),
@@ -42,6 +43,8 @@ def run(args):
     for size in args.sizes:
         turns = [{who: measure_apart(who, size, args.threads) for who in contestants} for _ in range(args.turns)]
         print_row(size, turns, beside)
+        if unread():
+            return
 
 
 def print_row(size, turns, beside):

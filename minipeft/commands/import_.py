@@ -1,12 +1,17 @@
-"""Read an adapter that Hugging Face peft saved, and write it as an adapter file of minipeft."""
+"""Read an adapter that Hugging Face peft saved, and write it as an adapter file of minipeft.
+
+The file is written over only if it is an adapter of minipeft.
+"""
 
 from pathlib import Path
 
+from ..files import check_place
 from ..interop import import_peft
 from ..interop.peft_files import read_peft
 from ..interop.peft_strict import of_kind
 from ..lab.ledger import count_parameters
 from ..methods import save_adapter
+from .output import saved
 from .text import BASE, open_model
 
 
@@ -20,9 +25,11 @@ def add_arguments(parser):
 def run(args):
     config, _ = read_peft(args.folder)
     base = args.base or of_kind(config, "base_model_name_or_path", str) or "english"
-    to = args.to or f"{Path(args.folder).resolve().name}.npz"
+    to = f"{Path(args.folder).resolve().name}.npz" if args.to is None else args.to
+    check_place(to, "adapter")
     model = import_peft(open_model(base), args.folder)
     save_adapter(model, to)
-    method, _, _ = model.peft[0]
+    saved(to)
+    method = getattr(model.peft[0], "method", None) or model.peft[0][0]
     print(f"{method}\ntrained: {count_parameters(model)[0]:,} numbers; base: {base}")
     print(f"saved to {to}; look at it with: minipeft inspect {to}")
