@@ -6,7 +6,7 @@ import keyword
 import signal
 import sys
 
-from .commands.output import Output
+from .commands.output import Output, spelled
 from .commands.rescue import rescue
 from .commands.signals import handled, stop
 from .files import FileError, NotWritten
@@ -62,7 +62,7 @@ def parse(argv):
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         module = importlib.import_module(f"minipeft.commands.{name}{'_' * keyword.iskeyword(name)}")
-        command = commands.add_parser(name, help=summary, description=module.__doc__)
+        command = commands.add_parser(name, help=summary, description=spelled(module.__doc__))
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return parser.parse_args(argv)

@@ -41,7 +41,7 @@ def check_place(path, kind=None, mark=None):
     """The Path of a file that can be written; ask before the work begins that would be lost.
 
     A file that exists is written over only if it is of the same kind: an npz of minipeft whose header says `kind`, or,
-    with `mark`, a file that has these bytes near its beginning.  An empty file is no loss.  Without kind and mark any
+    with `mark`, a file that has these bytes near its beginning or end.  An empty file is no loss.  Without kind and mark any
     file may be written over.  A link stands for the file that it leads to.
 
     Raises: FileError if it is a folder or a device, or exists and is something else; if there is no folder to hold it,
@@ -93,12 +93,17 @@ def check_folder(path, name, mark):
     return Path(path)
 
 
+END = 1 << 16  # bytes at the beginning and at the end of a file, where a mark is looked for
+
+
 def is_kind(path, kind, mark):
-    """Whether a file is a minipeft `kind`; or, with mark, has these bytes near its beginning."""
+    """Whether a file is a minipeft `kind`; or, with mark, has these bytes near its beginning or its end."""
     try:
         if mark:
             with open(path, "rb") as file:
-                return mark in file.read(4096)
+                beginning = file.read(END)
+                file.seek(max(0, os.path.getsize(path) - END))
+                return mark in beginning or mark in file.read(END)
         with zipfile.ZipFile(path) as npz, npz.open("header.npy") as file:
             return json.loads(np.lib.format.read_array(file, allow_pickle=False).tobytes())["kind"] == kind
     except DAMAGE:

@@ -123,11 +123,11 @@ def train_and_save(args, model, batches, optimizer, options):
     except (Stopped, NotWritten, FileError) as error:
         if not optimizer.steps or not getattr(error, "between_steps", True):
             raise
-        beside = Path(args.out)
-        beside = beside.with_name(f"{beside.stem}.interrupted{beside.suffix or '.npz'}")
-        place, problem = save(model, beside)
+        place, problem = save(model, args.out if optimizer.steps == args.steps else interrupted(args.out))
         where = f"as it was after step {optimizer.steps} of {args.steps}, the adapter is in {place}"
         where += f" ({problem})" if problem else ""
+        if isinstance(error, Stopped) and args.checkpoint and Path(args.checkpoint).exists():
+            where += f"; --resume goes on from {args.checkpoint}"
         if isinstance(error, Stopped):
             raise Stopped(error.signum, where) from error
         raise OSError(f"{error}; {where}") from error
@@ -135,6 +135,12 @@ def train_and_save(args, model, batches, optimizer, options):
         place, _ = save(model, args.out)
         raise Stopped(pause.signum, f"the training had ended, the adapter is in {place}")
     return history
+
+
+def interrupted(path):
+    """adapter.interrupted.npz for adapter.npz: a whole adapter is not written over by a part of one."""
+    path = Path(path)
+    return path.with_name(f"{path.stem}.interrupted{path.suffix}")
 
 
 def save(model, path):
@@ -192,12 +198,15 @@ def read(args, base, T):
 
 def read_text_file(path):
     """The text of a file.  Raises: OSError; ValueError if it is not UTF-8, or no text at all"""
-    mode = os.stat(path).st_mode
-    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-        raise ValueError(f"{path} is a device; a file with a text is needed")
-    raw = Path(path).read_bytes()
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise ValueError(f"{path} is a device; a file with a text is needed")
+        raw = Path(path).read_bytes()
+    except OSError as error:
+        raise OSError(f"{path} cannot be read: {error.strerror or error}") from error
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise ValueError(f"{path} is UTF-16; save it as UTF-8")
+        raise ValueError(f"{path} is UTF-16, as its first two bytes say; save it as UTF-8")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -205,5 +214,5 @@ def read_text_file(path):
     if "\0" in text:
         zeros = text.count("\0")
         what = "UTF-16, saved without its mark: save it as UTF-8" if zeros > len(text) / 3 else "no text"
-        raise ValueError(f"{path} has {zeros} characters NUL, which are in no text; it may be {what}")
+        raise ValueError(f"{path} has {zeros} NUL characters, which are in no text; it may be {what}")
     return text.replace("\r\n", "\n").replace("\r", "\n")

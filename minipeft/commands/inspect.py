@@ -9,6 +9,7 @@ from ..files import FileError
 from ..interop.peft_files import peft_contents
 from ..methods import LoRA, Stack
 from ..methods.saving import read_adapter
+from .output import spelled
 
 SHOWN = 8  # singular values of a ΔW
 
@@ -36,10 +37,10 @@ def run(args):
     width = max(map(len, arrays), default=0)
     print(f"\n{'array':{width}}  {'shape':>12}  {'norm':>9}  {'largest':>9}")
     for name, array in arrays.items():
-        shape = " × ".join(map(str, array.shape))
+        shape = spelled(" × ").join(map(str, array.shape))
         print(f"{name:{width}}  {shape:>12}  {np.linalg.norm(array):9.4f}  {np.abs(array).max(initial=0):9.4f}")
     if deltas:
-        print(f"\n{'ΔW = s A B':{width}}  {'norm':>9}  rank  singular values (the {SHOWN} largest at most)")
+        print(f"\n{spelled('ΔW = s A B'):{width}}  {'norm':>9}  rank  singular values (the {SHOWN} largest at most)")
         for name, delta in deltas.items():
             values = np.linalg.svd(delta, compute_uv=False)
             values = values[values > 1e-6 * values.max(initial=0)]

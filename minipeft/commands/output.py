@@ -10,19 +10,26 @@ the command goes on, saves what it has made, and ends with a status that says so
     141   its work is done and saved, but the reader of what it printed has gone (`minipeft finetune my.txt | head -1`)
 """
 
-import codecs
 import os
 import sys
 
 READER_GONE = 141  # what a shell reports of a program that ends by SIGPIPE
-SPELLED = {"√": "sqrt ", "Δ": "d", "×": "x", "−": "-", "–": "-", "—": "-", "→": "->", "…": "...", "·": ".", "≥": ">="}
+SPELLED = {"√": "sqrt ", "Δ": "d", "×": "x", "−": "-", "→": "->", "…": "...", "·": ".", "≥": ">=", "α": "alpha"}
 
 
-def spell(error):
-    """Letters that an encoding does not have, in others that it has: √ becomes sqrt, the rest \\uXXXX."""
-    letters = error.object[error.start : error.end]
-    spelled = (SPELLED.get(letter) or letter.encode("ascii", "backslashreplace").decode() for letter in letters)
-    return "".join(spelled), error.end
+def spelled(text):
+    """Our own words as the terminal can show them: √ is sqrt where there is no √.  Not for names and texts of the user:
+    those keep every letter, as \\uXXXX where need be."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return "".join(letter if encodable(letter, encoding) else SPELLED.get(letter, letter) for letter in text)
+
+
+def encodable(letter, encoding):
+    try:
+        letter.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Stream:
@@ -30,12 +37,11 @@ class Stream:
 
     def __init__(self, stream):
         self.stream, self.error = stream, None
-        codecs.register_error("minipeft.spell", spell)
 
     def write(self, text):
         encoding = getattr(self.stream, "encoding", None)
         if encoding:
-            text = text.encode(encoding, "minipeft.spell").decode(encoding)
+            text = text.encode(encoding, "backslashreplace").decode(encoding)
         self.unless_lost("write", text)
         return len(text)
 

@@ -4,12 +4,14 @@ They are written over only if they are a base and a card.  Both are written at t
 nothing.  If the base cannot be written (a full disk), it goes to another folder, and the last line says where.
 """
 
+import signal
 from pathlib import Path
 
 from ..files import FileError, NotWritten, check_place
 from ..training.bases import base_names, pretrain
 from .output import saved
 from .settings import add_workers, at_least, workers
+from .signals import Stopped
 
 CARD = b"# The base model `"  # how every card begins
 
@@ -28,6 +30,9 @@ def run(args):
     check_place(card, "card of a base", CARD)
     try:
         text = pretrain(args.name, Path(args.to), args.steps, args.seed, **workers(pretrain, args, 0, 0, 1))
+    except KeyboardInterrupt as error:
+        signum = getattr(error, "signum", signal.SIGINT)
+        raise Stopped(signum, "nothing was written, which is done at the end only") from error
     except (FileError, NotWritten):  # of the base, which main saves elsewhere
         raise
     except OSError as error:  # of the card, which is written after it

@@ -13,6 +13,7 @@ import typing
 from dataclasses import MISSING, fields
 
 from ..methods import METHODS
+from .output import spelled
 
 LR = {"lora": 1e-2, "adapter": 1e-2, "prefix": 1e-1, "prompt": 3e-2, "full": 1e-3}  # what worked in the tour
 ENOUGH = 1e9  # parameters times tokens of a step, below which threads cost more than they save
@@ -33,7 +34,9 @@ def add_settings(parser):
         if flags[setting] in taken:  # --seed, say, which the command has for itself
             flags[setting] = f"--method-{setting.replace('_', '-')}"
         kinds = [kind for kind, _, _ in places.values()]
-        group.add_argument(flags[setting], dest=dest(setting), default=None, help=help_of(places), **form(kinds))
+        group.add_argument(
+            flags[setting], dest=dest(setting), default=None, help=spelled(help_of(places)), **form(kinds)
+        )
     parser.set_defaults(flags=flags)
 
 

@@ -61,34 +61,33 @@ def encoded(tokenizer, text):
 def unknown_pieces(tokenizer, text):
     """Counter of the pieces of a text that a tokenizer replaces by its token for the unknown, or leaves out; and of the
     mark that takes the place of letters which some program before could not read."""
-    tokens, unknown = encoded(tokenizer, text), unknown_id(tokenizer)
-    found = Counter(text[a:b] for i, (a, b) in zip(tokens.ids, tokens.offsets, strict=True) if i == unknown)
-    steps = np.zeros(len(text) + 1, int)  # up where a token begins, down where it ends
-    np.add.at(steps, [a for a, _ in tokens.offsets], 1)
-    np.add.at(steps, [b for _, b in tokens.offsets], -1)
-    found.update(text[i] for i in np.flatnonzero(steps.cumsum()[:-1] == 0) if not text[i].isspace())
-    found["\ufffd"] = text.count("\ufffd")
-    return +found
-
-
-def unknown_id(tokenizer):
-    """The id that stands for whatever is not in the vocabulary; None if there is none (GPT-2 spells it in bytes)."""
-    rare = "\U00013000"  # a hieroglyph
+    tokens, marks = encoded(tokenizer, text), Counter({"\ufffd": text.count("\ufffd")})
     try:
-        if rare in pieces.decode(tokenizer, encoded(tokenizer, rare).ids):
-            return None
-    except ValueError:  # it says so itself
-        return None
+        lost = encoded(tokenizer, RARE).ids
+    except ValueError:  # it takes only what it knows
+        return +marks
+    if RARE in pieces.decode(tokenizer, lost):  # GPT-2's spells whatever it is in bytes
+        return +marks
     model = json.loads(tokenizer.to_str())["model"]
-    if model.get("unk_id") is not None:
-        return model["unk_id"]
-    return tokenizer.token_to_id(model.get("unk_token") or "")
+    unknown = model.get("unk_id")
+    if unknown is None:
+        unknown = tokenizer.token_to_id(model.get("unk_token") or "")
+    if unknown is not None:
+        return Counter(text[a:b] for i, (a, b) in zip(tokens.ids, tokens.offsets, strict=True) if i == unknown)
+    letters = Counter(text)
+    return Counter({one: n for one, n in letters.items() if not one.isspace() and encoded(tokenizer, one).ids == lost})
+
+
+RARE = "\U00013000"  # a hieroglyph, which no vocabulary has
 
 
 def unknown_share(text, unknown):
     """The share of a text's letters (all but white space) that a base does not know, 0 ... 1."""
-    letters = sum(not char.isspace() for char in text)
-    return min(1.0, sum(len(piece) * count for piece, count in unknown.items()) / max(letters, 1))
+    return min(1.0, sum(letters(piece) * count for piece, count in unknown.items()) / max(letters(text), 1))
+
+
+def letters(text):
+    return sum(not char.isspace() for char in text)
 
 
 def read_beside(base, ids, n):
