@@ -887,18 +887,18 @@ def test_the_part_of_a_killed_process_goes_with_the_next_file(command, run, tmp_
 
 @posix
 def test_parts_that_somebody_still_writes_stay(run, tmp_path):
-    from minipeft import files
+    from minipeft import parts
 
     ours, sleeper = os.getpid(), subprocess.Popen(["sleep", "100"])
     gone = subprocess.Popen(["true"])
     gone.wait()
-    started = files.started(sleeper.pid)
-    host = files.HOST
+    started = parts.started(sleeper.pid)
+    host = parts.HOST
     stay = [
         f".a.npz.{sleeper.pid}-{started}@{host}.part",  # at work now
         f".a.npz.{sleeper.pid}-0@{host}.part",  # where the system does not say when it began
         f".a.npz.{gone.pid}-{started}@another-machine.part",  # of a folder that two machines share
-        f".a.npz.{ours}-{files.started(ours)}@{host}.part",
+        f".a.npz.{ours}-{parts.started(ours)}@{host}.part",
         ".adapter.npz.part", ".movie.mkv.99.part", "a.npz.99-1@x.part", f".adapter.npz.{gone.pid}.part",  # others'
     ]  # fmt: skip
     go = [

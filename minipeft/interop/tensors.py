@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import FileError, NotWritten, check_place, part_of, sweep
+from ..files import FileError, NotWritten, check_place
+from ..parts import part_of, sweep
 
 DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
