@@ -3,8 +3,13 @@
 import argparse
 import importlib
 import keyword
-import os
+import signal
 import sys
+
+from .commands.output import Output, spelled
+from .commands.rescue import rescue
+from .commands.signals import handled, stop
+from .files import FileError, NotWritten
 
 COMMANDS = {  # name: what it does; commands/NAME.py has add_arguments(parser) and run(args)
     "tour": "fine-tune the English base on climate text by five methods, and compare them",
@@ -17,30 +22,50 @@ COMMANDS = {  # name: what it does; commands/NAME.py has add_arguments(parser) a
     "bench": "time a training step beside torch and peft, where they are installed",
     "pretrain": "make a shipped base model again from a seed",
 }
+EPILOG = """Nothing that exists is overwritten, but for a file or folder that the same command wrote before.
+Exit status: 0 done; 1 failed, or what it printed could not be written; 2 wrong arguments; 141 done and saved,
+but nobody read what it printed; 130, 143, 129 stopped by Ctrl-C, by kill, by closing the terminal."""
 
 
 def main(argv=None):
     """Run one command; return the exit status.  What the user can mend ends in one line, not in a traceback."""
-    parser = argparse.ArgumentParser(prog="minipeft", description="Parameter-efficient fine-tuning you can read.")
+    with handled(stop), Output() as output:
+        try:
+            return output.status(run(argv, output))
+        except SystemExit as end:  # argparse has said what is wrong, or shown its help
+            raise SystemExit(output.status(end.code)) from None
+
+
+def run(argv, output):
+    try:
+        args = parse(argv)
+        output.name = f"minipeft {args.command}"
+        args.run(args)
+    except (FileError, NotWritten) as error:
+        output.say(f"{error}{rescue(error)}")
+        return 1
+    except (ValueError, OSError, ArithmeticError, ImportError, MemoryError) as error:
+        output.say(str(error) or type(error).__name__)
+        return 1
+    except KeyboardInterrupt as error:
+        print(file=sys.stderr)
+        output.say(f"interrupted{f': {error}' if str(error) else ''}")
+        return 128 + getattr(error, "signum", signal.SIGINT)
+    return 0
+
+
+def parse(argv):
+    whole = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": EPILOG}
+    parser = argparse.ArgumentParser(
+        prog="minipeft", description="Parameter-efficient fine-tuning you can read.", **whole
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         module = importlib.import_module(f"minipeft.commands.{name}{'_' * keyword.iskeyword(name)}")
-        command = commands.add_parser(name, help=summary, description=module.__doc__)
+        command = commands.add_parser(name, help=summary, description=spelled(module.__doc__))
         module.add_arguments(command)
         command.set_defaults(run=module.run)
-    args = parser.parse_args(argv)
-    try:
-        args.run(args)
-    except BrokenPipeError:  # whoever read our output, head or less, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (ValueError, OSError, ArithmeticError, ImportError, MemoryError) as error:
-        print(f"minipeft {args.command}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"\nminipeft {args.command}: interrupted", file=sys.stderr)
-        return 130
-    return 0
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

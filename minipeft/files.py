@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import struct
 import zipfile
 import zlib
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+
+from .parts import PART, part_of, sweep
 
 DAMAGE = (  # what zipfile, NumPy and json raise on a file that something happened to
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, TypeError, KeyError, AttributeError,
@@ -20,6 +23,19 @@ OF_PEFT = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bi
 
 class FileError(ValueError):
     """A file that cannot be used, and why."""
+
+    path = again = None  # see NotWritten: where there was something to write, it is not lost with this error either
+
+
+class NotWritten(OSError):
+    """A file that could not be written: no space, no right; in the words of the system.
+
+    path: the file.  again: a function that writes the same to another path.
+    """
+
+    def __init__(self, path, error, again=None):
+        super().__init__(f"{path} could not be written: {error.strerror or error}")
+        self.path, self.errno, self.again = Path(path), error.errno, again
 
 
 def check_readable(path):
@@ -66,42 +82,133 @@ def foreign(path):
     return ""
 
 
-def check_place(path):
+def check_place(path, kind=None, mark=None):
     """The Path of a file that can be written; ask before the work begins that would be lost.
 
-    Raises: FileError if it is a folder, or there is no folder to hold it, or none that may be written to
+    A file that exists is written over only if it is of the same kind: an npz of minipeft whose header says `kind`, or,
+    with `mark`, a file that has these bytes near its beginning or end.  An empty file is no loss.  Without kind and mark any
+    file may be written over.  A link stands for the file that it leads to.
+
+    Raises: FileError if it is a folder or a device, or exists and is something else; if there is no folder to hold it,
+    or none that may be written to
     """
     path = Path(path)
-    folder = path.absolute().parent
+    folder = Path(os.path.realpath(path)).parent
     if path.is_dir():
         raise FileError(f"{path} is a folder; a file is to be written")
+    if path.exists() and not path.is_file():
+        raise FileError(f"{path} is a device or a pipe; a file is to be written")
     if not folder.is_dir():
         raise FileError(f"there is no folder {folder} to write {path.name} to")
-    if not os.access(folder, os.W_OK):
-        raise FileError(f"{folder} may not be written to: choose another folder for {path.name}")
+    try_to_write(folder, path.name)
+    if not path.exists():
+        return path
+    if not os.access(path, os.W_OK):
+        raise FileError(f"{path} may not be written to: it is write-protected; choose another name")
+    if (kind or mark) and path.stat().st_size and not is_kind(path, kind, mark):
+        raise FileError(
+            f"{path} exists and is not a minipeft {kind}, so nothing is written over it: choose another name, or move "
+            "that file away"
+        )
     return path
 
 
-@contextmanager
-def replacing(path):
-    """A file to write bytes to; it takes the place of `path` when all of it is safely on the disk, or never."""
-    path = check_place(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+def check_folder(path, name, mark):
+    """The Path of a folder that can be written to: a new one, an empty one, or one that was written here before.
+
+    That it was is seen by its file `name`, which then has the bytes `mark` near its beginning.
+
+    Raises: FileError if it is a file, holds anything else, or may not be written to
+    """
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise FileError(f"{folder} is a file; a folder is written here")
+    if folder.is_dir():
+        others = [other for other in os.listdir(folder) if not PART.fullmatch(other)]
+        if others and not ((folder / name).is_file() and is_kind(folder / name, None, mark)):
+            raise FileError(
+                f"the folder {folder} is not empty, and was not written by this command, so nothing is written to it: "
+                "choose another name, or move that folder away"
+            )
+    while not folder.exists():
+        folder = folder.absolute().parent
+    if not folder.is_dir():
+        raise FileError(f"{folder} is a file; no folder {path} can be made in it")
+    try_to_write(folder, Path(path).name)
+    return Path(path)
+
+
+END = 1 << 16  # bytes at the beginning and at the end of a file, where a mark is looked for
+
+
+def is_kind(path, kind, mark):
+    """Whether a file is a minipeft `kind`; or, with mark, has these bytes near its beginning or its end."""
     try:
-        with open(part, "wb") as file:
+        if mark:
+            with open(path, "rb") as file:
+                beginning = file.read(END)
+                file.seek(max(0, os.path.getsize(path) - END))
+                return mark in beginning or mark in file.read(END)
+        with zipfile.ZipFile(path) as npz, npz.open("header.npy") as file:
+            return json.loads(np.lib.format.read_array(file, allow_pickle=False).tobytes())["kind"] == kind
+    except DAMAGE:
+        return False
+
+
+def try_to_write(folder, name):
+    """Make a file in the folder and take it away again: what the system allows is known only by trying.
+
+    Raises: FileError
+    """
+    if not os.access(folder, os.W_OK):
+        raise FileError(f"{folder} may not be written to: choose another folder for {name}")
+    part = part_of(folder / name)
+    try:
+        with open(part, "xb"):
+            pass
+        part.unlink()
+    except OSError as error:
+        raise FileError(
+            f"{folder} may not be written to ({error.strerror}): choose another folder for {name}"
+        ) from error
+
+
+@contextmanager
+def replacing(path, kind=None, mark=None):
+    """A file to write bytes to; it takes the place of `path` when all of it is safely on the disk, or never.
+
+    Raises: what check_place raises; NotWritten
+    """
+    path = check_place(path, kind, mark)
+    place = Path(os.path.realpath(path))
+    part = part_of(place)
+    sweep(place)
+    try:
+        with open(part, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+        if place.exists():
+            shutil.copymode(place, part)
+        os.replace(part, place)
+    except OSError as error:
+        raise NotWritten(path, error) from error
     finally:
         part.unlink(missing_ok=True)
 
 
 def write_npz(path, header, arrays):
-    """Write {name: array} and a JSON-able header; the old file stays until the new one is safely on the disk."""
+    """Write {name: array} and a JSON-able header; the old file stays until the new one is safely on the disk.
+
+    Raises: what check_place raises, and NotWritten: both still hold what was to be written
+    """
     text = np.frombuffer(json.dumps(header, default=np.generic.item).encode(), np.uint8)
-    with replacing(path) as file:
-        np.savez(file, header=text, **arrays)
+    try:
+        with replacing(path, header.get("kind")) as file:
+            np.savez(file, header=text, **arrays)
+    except (FileError, NotWritten) as error:
+        error.path, error.again = Path(path), lambda other: write_npz(other, header, arrays)
+        raise
 
 
 def read_npz(path, kind):

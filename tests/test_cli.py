@@ -59,7 +59,7 @@ def test_the_tour_prints_its_table_and_draws_its_figure(run, tmp_path):
     assert status == 0
     for label in ("LoRA", "adapters", "prefix", "prompt", "full"):
         assert len([line for line in out.splitlines() if line.strip().startswith(label + " ")]) == 2
-    assert out.count("bitwise the same") == 4
+    assert out.count("bitwise the same") == 5
     assert out.count("before  ") == out.count("after   ") == 5
     assert (tmp_path / "tour.png").read_bytes().startswith(b"\x89PNG")
 
@@ -141,7 +141,7 @@ def test_strange_characters_are_replaced_and_reported(run, tmp_path):
         (("finetune", "fine.txt", "--dropout", 1), "dropout must lie in [0, 1)"),
         (("finetune", "fine.txt", "--targets", "*.c_attn"), "'*.c_attn' matches nothing"),
         (("finetune", "fine.txt", "--targets", "*_proj,*.c_fk"), "'*.c_fk' matches nothing"),
-        (("finetune", "fine.txt", "--method", "prompt", "--m", 100), "100 of them virtual, do not fit"),
+        (("finetune", "fine.txt", "--method", "prompt", "--m", 100), "212 rows of embeddings for 112 tokens do not fit"),
         (("finetune", "fine.txt", "--length", 200), "do not fit into n_positions = 128"),
         (("finetune", "fine.txt", "--lr", "1e30", "--method", "full", "--steps", 9), "Likely causes"),
         (("finetune", "fine.txt", "--lr", "-1"), "lr must lie in"),

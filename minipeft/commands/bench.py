@@ -12,7 +12,9 @@ import subprocess
 import sys
 from contextlib import ExitStack
 
-from .text import at_least
+from ..training.workers import LARGE
+from .output import unread
+from .settings import at_least
 
 SIZES = {  # V, T, D, H, L, N
     "tiny": (96, 64, 64, 4, 2, 16),
@@ -25,24 +27,31 @@ TORCH = ("torch", "transformers", "peft")
 
 def add_arguments(parser):
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES), help="default: all three")
-    parser.add_argument("--threads", type=at_least(1), default=1, help="BLAS threads (default: 1)")
+    parser.add_argument("--threads", type=at_least(1), default=1, help="cores for each contestant (default: 1)")
+    parser.add_argument("--workers", type=at_least(1), help="threads of ours that share each batch, the rest are the BLAS's "
+                        "(default: all of --threads, where the model is large enough)")  # fmt: skip
     parser.add_argument("--turns", type=at_least(1), default=3, help="turns that each contestant gets (default: 3)")
     parser.add_argument("--one", nargs=2, metavar=("WHO", "SIZE"), help="time one contestant here and print JSON")
 
 
 def run(args):
     if args.one:
-        print(json.dumps(measure(*args.one, args.threads)))
+        print(json.dumps(measure(*args.one, args.threads, args.workers or 1)))
         return
     beside = all(importlib.util.find_spec(name) for name in TORCH)
     if not beside:
         print(f"{', '.join(TORCH)} are not all installed: minipeft is timed alone.")
     contestants = ["lora", "full", *(["torch"] if beside else [])]
-    print(f"float32, {args.threads} thread(s); median ms a step, and peak MB above what imports take\n")
+    print(f"float32, {args.threads} core(s); median ms a step, and peak MB above what imports take\n")
     print(f"{'size':6} {'LoRA':>14} {'full':>14} {'LoRA torch+peft':>18}   LoRA/full  LoRA/torch  memory/torch")
     for size in args.sizes:
-        turns = [{who: measure_apart(who, size, args.threads) for who in contestants} for _ in range(args.turns)]
+        workers = args.workers or (min(args.threads, 4) if SIZES[size][2] >= LARGE else 1)
+        turns = [
+            {who: measure_apart(who, size, args.threads, workers) for who in contestants} for _ in range(args.turns)
+        ]
         print_row(size, turns, beside)
+        if unread():
+            return
 
 
 def print_row(size, turns, beside):
@@ -63,18 +72,20 @@ def print_row(size, turns, beside):
     print(line, flush=True)
 
 
-def measure_apart(who, size, threads):
-    """measure(...) in a fresh process, whose BLAS has the given number of threads from the start."""
+def measure_apart(who, size, threads, workers):
+    """measure(...) in a fresh process, whose BLAS has its number of threads from the start."""
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-    environment = os.environ | dict.fromkeys(names, str(threads)) | {"TRANSFORMERS_VERBOSITY": "error"}
-    command = [sys.executable, "-m", "minipeft", "bench", "--threads", str(threads), "--one", who, size]
+    blas = threads if who == "torch" else max(1, threads // workers)
+    environment = os.environ | dict.fromkeys(names, str(blas)) | {"TRANSFORMERS_VERBOSITY": "error"}
+    command = [sys.executable, "-m", "minipeft", "bench", "--threads", str(threads), "--workers", str(workers)]
+    command += ["--one", who, size]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ValueError(f"{who} at size {size} failed: {done.stderr.strip().splitlines()[-1:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(who, size, threads, workers=1):
+def measure(who, size, threads=1, workers=1):
     """{"ms": median of the steps, "peak_mb": peak memory above that of the imports}."""
     import resource
     import time

@@ -1,8 +1,17 @@
-"""Write an adapter as a folder that Hugging Face peft loads; with --base-to, its base as one that transformers loads."""
+"""Write an adapter as a folder that Hugging Face peft loads; with --base-to, its base as one that transformers loads.
 
+A folder is written to only if it is new, empty, or was written by this command: a model of yours is never written over.
+"""
+
+import os
+
+from ..files import FileError, check_folder
 from ..interop import export_peft, save_gpt2
-from ..methods import load_adapter
+from ..interop.peft_files import CONFIG, TENSORS, exporter
+from ..interop.tensors import MARK, need
+from ..methods import load_adapter, unwrap
 from ..training import base_names
+from .output import saved
 from .text import BASE, open_model
 
 
@@ -15,12 +24,37 @@ def add_arguments(parser):
 
 
 def run(args):
+    check_places(args)
     model, base_name = open_model(args.base), args.base_to
     if not base_name and args.base not in base_names():
         base_name = args.base
-    if args.base_to:
-        save_gpt2(model, args.base_to)
-        print(f"the base is in {args.base_to}")
     load_adapter(model, args.adapter)
+    exporter(model)
     export_peft(model, args.to, base_name)
+    saved(args.to)
     print(f'the adapter is in {args.to}; in peft: PeftModel.from_pretrained(base, "{args.to}")')
+    if args.base_to:
+        save_gpt2(unwrap(model), args.base_to)
+        saved(args.base_to)
+        print(f"the base is in {args.base_to}")
+
+
+def check_places(args):
+    """All that can be said of the folders before one is written."""
+    need("safetensors.numpy")
+    check_folder(args.to, TENSORS, MARK)
+    if os.path.lexists(os.path.join(args.to, "config.json")):
+        raise FileError(
+            f"{args.to} holds a model, too, which transformers would load with the adapter on: choose another"
+        )
+    if args.base_to is None:
+        return
+    check_folder(args.base_to, "model.safetensors", MARK)
+    if os.path.lexists(os.path.join(args.base_to, CONFIG)):
+        raise FileError(
+            f"{args.base_to} holds an adapter, which transformers would load with the model: choose another"
+        )
+    if os.path.realpath(args.to) == os.path.realpath(args.base_to):
+        raise FileError(
+            "--to and --base-to must be different folders: transformers would load the base with the adapter on"
+        )

@@ -1,16 +1,31 @@
-"""Fine-tune a base on your own text by one PEFT method: held-out improvement, samples before and after, an adapter file."""
+"""Fine-tune a base on your own text by one PEFT method: held-out improvement, samples before and after, an adapter file.
+
+A fifth of the text is held out.  --out is written over only if it is an adapter, --checkpoint only if it is a checkpoint
+of a run that has ended, or that --resume goes on with.  Stopped by Ctrl-C, kill or a closed terminal, the command ends the
+step, and saves what is trained so far as NAME.interrupted.npz beside --out.  If --out cannot be written (a full disk), the
+adapter goes to the working folder, the temporary or your own, and the last line says where.
+"""
 
 import math
+import os
 import shlex
+import stat
 from pathlib import Path
 
 import numpy as np
 
-from ..files import check_place
+from ..files import FileError, NotWritten, check_place, read_npz
 from ..lab.ledger import count_parameters
-from ..methods import METHODS, disabled, get_peft_model, save_adapter
+from ..methods import METHODS, get_peft_model, save_adapter
 from ..training import AdamW, base_names, evaluate, fit, split_lines, text_batches, text_windows
-from .text import BASE, at_least, line, open_base, replaced, write
+from ..training.workers import suitable_workers
+from .output import saved
+from .rescue import save_elsewhere
+from .settings import add_settings, add_workers, at_least, method_of
+from .signals import BetweenSteps, Stopped
+from .text import BASE, line, open_base, read_beside, replaced, unknown_share, write
+
+MOST_UNKNOWN = 0.05  # share of the letters that a base need not know
 
 
 def add_arguments(parser):
@@ -18,20 +33,6 @@ def add_arguments(parser):
     add("file", metavar="FILE.txt", help="your text, UTF-8")
     add("--base", default="english", help=f"{BASE} (default: english)")
     add("--method", default="lora", choices=list(METHODS), help="default: lora")
-    add("--r", type=int, help="LoRA: rank (default: 8)")
-    add("--alpha", type=float, help="LoRA: the update is scaled by alpha / r (default: 16)")
-    add("--dropout", type=float, help="LoRA: on the input of its path (default: 0)")
-    add("--targets", type=globs, metavar="GLOB[,GLOB]", help="LoRA, adapter: paths of layers, such as '*_proj,*.c_fc'")
-    add("--train", choices=("AB", "A", "B"), help="LoRA: which factors to train (default: AB)")
-    add("--rslora", action="store_true", default=None, help="LoRA: scale by alpha / √r")
-    add(
-        "--kind",
-        choices=("sequential", "parallel"),
-        help="adapter: after the layer, or beside it (default: sequential)",
-    )
-    add("--m", type=int, help="adapter: width; prefix, prompt: number of virtual tokens")
-    add("--reparametrise", action="store_true", default=None,
-        help="prefix: write it with a small network while training")  # fmt: skip
     add("--steps", type=at_least(1), default=200, help="default: 200")
     add("--batch", type=at_least(1), help="stretches of text a step (default: 8; with a GPT-2 folder 1)")
     add(
@@ -39,55 +40,121 @@ def add_arguments(parser):
         type=at_least(1),
         help="characters or tokens in a stretch (default: 16 less than the context window, at most 256)",
     )
-    rates = ", ".join(f"{name} {rate:g}" for name, rate in ((name, method.lr) for name, method in METHODS.items()))
+    rates = ", ".join(f"{name} {method.lr:g}" for name, method in METHODS.items())
     add("--lr", type=float, help=f"learning rate (default: {rates}; with a GPT-2 folder a tenth of it)")
     add("--seed", type=at_least(0), default=0, help="of the starting values and the batches (default: 0)")
     add("--out", default="adapter.npz", metavar="FILE", help="where the adapter goes (default: adapter.npz)")
     add("--checkpoint", metavar="FILE", help="write the state of the run here every 100 steps")
     add("--resume", action="store_true", help="go on from --checkpoint; from the beginning if there is none yet")
-
-
-def globs(text):
-    """One glob, or a tuple of those between the commas."""
-    return tuple(text.split(",")) if "," in text else text
+    add("--allow-unknown", action="store_true",
+        help=f"train even if more than {MOST_UNKNOWN:.0%}% of the letters are unknown to the base, and lost")  # fmt: skip
+    add_workers(parser)
+    add_settings(parser)
 
 
 def run(args):
     method = method_of(args)
-    if args.resume and args.checkpoint is None:
-        raise ValueError("--resume goes on from a checkpoint: say which with --checkpoint FILE")
-    places = [check_place(name) for name in (args.out, args.checkpoint) if name is not None]
-    if len({path.resolve() for path in (Path(args.file), *places)}) < 1 + len(places):
-        raise ValueError("the text, --out and --checkpoint must be different files: one would be written over another")
+    check_places(args)
     base = open_base(args.base)
     model, shipped = base.model, args.base in base_names()
     window = model.config.n_positions
     T = min(256, max(window - 16, window // 2)) if args.length is None else args.length  # leaves virtual tokens room
-    N, rate = (8, method.lr) if shipped else (1, method.lr / 10)
-    N, rate = N if args.batch is None else args.batch, rate if args.lr is None else args.lr
-    train, held_out = read(args.file, base, T)
+    N, lr = (8, method.lr) if shipped else (1, method.lr / 10)
+    N, lr = N if args.batch is None else args.batch, lr if args.lr is None else args.lr
+    train, held_out, sample = read(args, base, T)
     windows = held_out_windows(held_out, T, model.config.vocab_size)
-    before = evaluate(model, windows).bits
+    before, prompt = evaluate(model, windows).bits, beginning(sample)
+    written_before = line(write(base, prompt, 120))
     get_peft_model(model, method, args.seed)
     trained, total = count_parameters(model)
     print(f"{method}\ntrains {trained:,} of {total:,} numbers ({trained / total:.2%})")
     if args.resume and not Path(args.checkpoint).exists():
         print(f"there is no checkpoint {args.checkpoint} yet: this run begins at step 0, and writes it")
-    history = fit(
-        model, text_batches(train, T, N), args.steps, AdamW(model, rate), val=windows, val_every=max(args.steps // 8, 1),
-        seed=args.seed, checkpoint=args.checkpoint, resume=args.resume, label=args.method,
-    )  # fmt: skip
+    options = {
+        "val": windows,
+        "val_every": max(args.steps // 8, 1),
+        "checkpoint": args.checkpoint,
+        "resume": args.resume,
+    }
+    options["workers"] = args.workers or suitable_workers(model, N)
+    history = train_and_save(args, model, text_batches(train, T, N), AdamW(model, lr), options)
+    place, problem = save(model, args.out)
     after = evaluate(model, windows).bits
-    save_adapter(model, args.out)
-    print(f"held-out text: {before:.3f} -> {after:.3f} bits a {base.unit}, best of the run "
+    measured = sum(targets.size for _, targets in windows)
+    of_it = f" (its first {measured:,} of {len(held_out):,} {base.unit}s)" if measured + 1 < len(held_out) else ""
+    print(f"held-out text{of_it}: {before:.3f} -> {after:.3f} bits a {base.unit}, best of the run "
           f"{min(history.val_loss) / math.log(2):.3f}")  # fmt: skip
-    prompt = beginning(base.decode(held_out[:T]))
-    with disabled(model):
-        print(f"before | {line(write(base, prompt, 120))}")
-    print(f"after  | {line(write(base, prompt, 120))}")
-    use = ["minipeft", "generate", "--adapter", args.out, "--prompt", prompt]
+    print(f"before | {written_before}\nafter  | {line(write(base, prompt, 120))}")
+    use = ["minipeft", "generate", "--adapter", str(place), "--prompt", prompt]
     use += ["--base", args.base] if args.base != "english" else []
-    print(f"saved to {args.out}; use it with: {shlex.join(use)}")
+    print(f"saved to {place}; use it with: {shlex.join(use)}")
+    if problem is not None:
+        raise OSError(f"{problem}; it is in {place} instead")
+
+
+def check_places(args):
+    """All that can be said of the files before anything is read, trained or written."""
+    if args.resume and args.checkpoint is None:
+        raise ValueError("--resume goes on from a checkpoint: say which with --checkpoint FILE")
+    names = [args.file, args.out, *([args.checkpoint] if args.checkpoint is not None else [])]
+    if len({os.path.realpath(name) for name in names}) < len(names):
+        raise ValueError("the text, --out and --checkpoint must be different files: one would be written over another")
+    check_place(args.out, "adapter")
+    if args.checkpoint is None:
+        return
+    place = check_place(args.checkpoint, "checkpoint")
+    if place.exists() and place.stat().st_size and not args.resume:
+        header, _ = read_npz(place, "checkpoint")
+        step, steps = header["step"], header["settings"]["steps"]
+        if step < steps:
+            raise ValueError(
+                f"{place} holds a run that was stopped at step {step} of {steps}, and would be lost: go on with it by "
+                "--resume, or choose another name for --checkpoint"
+            )
+
+
+def train_and_save(args, model, batches, optimizer, options):
+    """fit, and what it has trained is saved if it is stopped, or cannot write its checkpoint."""
+    try:
+        with BetweenSteps() as pause:
+            history = fit(
+                model, pause.watch(batches), args.steps, optimizer, seed=args.seed, label=args.method, **options
+            )
+    except (Stopped, NotWritten, FileError) as error:
+        if not optimizer.steps or not getattr(error, "between_steps", True):
+            raise
+        place, problem = save(model, args.out if optimizer.steps == args.steps else interrupted(args.out))
+        where = f"as it was after step {optimizer.steps} of {args.steps}, the adapter is in {place}"
+        where += f" ({problem})" if problem else ""
+        if isinstance(error, Stopped) and args.checkpoint and Path(args.checkpoint).exists():
+            where += f"; --resume goes on from {args.checkpoint}"
+        if isinstance(error, Stopped):
+            raise Stopped(error.signum, where) from error
+        raise OSError(f"{error}; {where}") from error
+    if pause.signum is not None:  # during the last step: there is nothing more to train
+        place, _ = save(model, args.out)
+        raise Stopped(pause.signum, f"the training had ended, the adapter is in {place}")
+    return history
+
+
+def interrupted(path):
+    """adapter.interrupted.npz for adapter.npz: a whole adapter is not written over by a part of one."""
+    path = Path(path)
+    return path.with_name(f"{path.stem}.interrupted{path.suffix}")
+
+
+def save(model, path):
+    """(where the adapter is now, None or the error that kept it from `path`).  Raises: NotWritten if it is nowhere"""
+    try:
+        save_adapter(model, path)
+    except (FileError, NotWritten) as error:
+        place = save_elsewhere(error.path, error.again)
+        if place is None:
+            raise
+        saved(place)
+        return place, error
+    saved(path)
+    return path, None
 
 
 def held_out_windows(held_out, T, V):
@@ -101,36 +168,51 @@ def beginning(text):
     return text[: max(text.find(" ", 12), 1)].lstrip() or text[:1]
 
 
-def method_of(args):
-    """The method with the settings that were given; a setting that it does not have is an error."""
-    settings = ("r", "alpha", "dropout", "targets", "train", "rslora", "kind", "m", "reparametrise")
-    given = {name: getattr(args, name) for name in settings}
-    given = {name: value for name, value in given.items() if value is not None}
-    fields = METHODS[args.method].__dataclass_fields__
-    unknown = [f"--{name}" for name in given if name not in fields]
-    if unknown:
-        raise ValueError(
-            f"{args.method} has no {', '.join(unknown)}; it has: {', '.join(f'--{name}' for name in fields)}"
-        )
-    return METHODS[args.method](**given)
-
-
-def read(path, base, T):
-    """(training ids, held-out ids) of a file, with a word on what had to be replaced."""
-    try:
-        raw = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+def read(args, base, T):
+    """(training ids, held-out ids, held-out text) of the file, with a word on what had to be replaced."""
+    raw = read_text_file(args.file)
     text, unknown = base.plain(raw)
     if unknown:
-        print(replaced(unknown))
+        print(replaced(unknown, base))
+    share = unknown_share(text, unknown)
+    if share > MOST_UNKNOWN and not args.allow_unknown:
+        raise ValueError(
+            f"the base {args.base} does not know {share:.0%} of the letters in {args.file}, and would learn the marks in "
+            f"their place: choose a base that knows them, or go on with --allow-unknown"
+        )
     ids, need = base.encode(text), 6 * (T + 1)
     if len(ids) < need:
         raise ValueError(
-            f"{path} has {len(ids)} {base.unit}s; it needs at least {need}, so that a fifth of it can be held out "
+            f"{args.file} has {len(ids)} {base.unit}s; it needs at least {need}, so that a fifth of it can be held out "
             f"and windows of --length {T} fit (or choose a smaller --length)"
         )
-    train, held_out = (base.encode(part) for part in split_lines(text))
+    train_text, held_out_text = split_lines(text)
+    train, held_out = base.encode(train_text), base.encode(held_out_text)
     if min(len(train), len(held_out)) < T + 1:  # few lines, or of very different lengths: the last fifth is held out
-        train, held_out = np.split(ids, [4 * len(ids) // 5])
-    return train, held_out
+        cut = 4 * len(ids) // 5
+        (train, held_out), held_out_text = np.split(ids, [cut]), read_beside(base, ids, cut)
+        if held_out_text is None:
+            held_out_text = base.decode(held_out)
+    return train, held_out, held_out_text
+
+
+def read_text_file(path):
+    """The text of a file.  Raises: OSError; ValueError if it is not UTF-8, or no text at all"""
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise ValueError(f"{path} is a device; a file with a text is needed")
+        raw = Path(path).read_bytes()
+    except OSError as error:
+        raise OSError(f"{path} cannot be read: {error.strerror or error}") from error
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ValueError(f"{path} is UTF-16, as its first two bytes say; save it as UTF-8")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    if "\0" in text:
+        zeros = text.count("\0")
+        what = "UTF-16, saved without its mark: save it as UTF-8" if zeros > len(text) / 3 else "no text"
+        raise ValueError(f"{path} has {zeros} NUL characters, which are in no text; it may be {what}")
+    return text.replace("\r\n", "\n").replace("\r", "\n")

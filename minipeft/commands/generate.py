@@ -1,7 +1,8 @@
 """Write text with a base, or with a base and an adapter."""
 
 from ..methods import load_adapter
-from .text import BASE, at_least, open_base, replaced, write
+from .settings import at_least
+from .text import BASE, open_base, replaced, seen, write
 
 
 def add_arguments(parser):
@@ -23,5 +24,8 @@ def run(args):
         load_adapter(base.model, args.adapter)
     prompt, unknown = base.plain(args.prompt)
     if unknown:
-        print(replaced(unknown))
+        print(replaced(unknown, base))
+    given, taken = len(base.encode(prompt)), len(seen(base, prompt))
+    if taken < given:
+        print(f"The prompt has {given} {base.unit}s; the model sees the last {taken} of them, half of its window.")
     print(write(base, prompt, args.length, args.temperature, args.top_k, args.seed))

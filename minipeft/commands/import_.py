@@ -1,14 +1,18 @@
-"""Read an adapter that Hugging Face peft saved, and write it as an adapter file of minipeft."""
+"""Read an adapter that Hugging Face peft saved, and write it as an adapter file of minipeft.
+
+The file is written over only if it is an adapter of minipeft.
+"""
 
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..files import FileError
+from ..files import FileError, check_place
 from ..interop import import_peft
 from ..interop.peft_files import read_peft
 from ..interop.peft_strict import CONFIG, of_kind
 from ..lab.ledger import count_parameters
 from ..methods import save_adapter
+from .output import saved
 from .text import BASE, open_model
 
 
@@ -23,13 +27,15 @@ def run(args):
     config, *_ = read_peft(args.folder)
     named = of_kind(config, "base_model_name_or_path", str)
     base = args.base or named or "english"
-    to = args.to or f"{Path(args.folder).resolve().name}.npz"
+    to = f"{Path(args.folder).resolve().name}.npz" if args.to is None else args.to
+    check_place(to, "adapter")
     here = Path(args.folder) / CONFIG
     with blamed_on(None if args.base else f"{here} names {base!r} (base_model_name_or_path) as what it was trained on"):
         model = open_model(base)
     with blamed_on(None if args.base or named else f"{here} has no base_model_name_or_path, and english was taken"):
         import_peft(model, args.folder)
     save_adapter(model, to)
+    saved(to)
     method = model.peft[0].method
     print(f"{method}\ntrained: {count_parameters(model)[0]:,} numbers; base: {base}")
     print(f"saved to {to}; look at it with: minipeft inspect {to}")

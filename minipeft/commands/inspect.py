@@ -5,9 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import FileError
 from ..interop.peft_files import peft_contents
 from ..methods import LoRA, Stack
 from ..methods.saving import read_adapter
+from .output import spelled
+
+SHOWN = 8  # singular values of a ΔW
 
 
 def add_arguments(parser):
@@ -21,22 +25,43 @@ def run(args):
     else:
         config, base, methods, arrays = read_adapter(args.file)
         methods = [one for method, _ in methods for one in flat(method)]
-        deltas = lora_deltas([method for method in methods if isinstance(method, LoRA)], arrays)
+        check_numbers(args.file, arrays)
+        deltas = deltas_of(args.file, [method for method in methods if isinstance(method, LoRA)], arrays)
         sizes = ", ".join(f"{key} {value}" for key, value in config.items())
-        lines = [f"base     {sizes}\n         fingerprint {base[:16]}", *(f"method   {method}" for method in methods)]
+        lines = [
+            f"base     {sizes}\n         fingerprint {base[:16]} ...",
+            *(f"method   {method}" for method in methods),
+        ]
     print(f"{args.file}: {sum(array.size for array in arrays.values()):,} numbers in {len(arrays)} arrays")
     print(*lines, sep="\n")
     width = max(map(len, arrays), default=0)
     print(f"\n{'array':{width}}  {'shape':>12}  {'norm':>9}  {'largest':>9}")
     for name, array in arrays.items():
-        shape = " × ".join(map(str, array.shape))
+        shape = spelled(" × ").join(map(str, array.shape))
         print(f"{name:{width}}  {shape:>12}  {np.linalg.norm(array):9.4f}  {np.abs(array).max(initial=0):9.4f}")
     if deltas:
-        print(f"\n{'ΔW = s A B':{width}}  {'norm':>9}  singular values")
+        print(f"\n{spelled('ΔW = s A B'):{width}}  {'norm':>9}  rank  singular values (the {SHOWN} largest at most)")
         for name, delta in deltas.items():
             values = np.linalg.svd(delta, compute_uv=False)
-            shown = "  ".join(f"{value:.3f}" for value in values[values > 1e-6 * values[0]][:8]) or "all zero"
-            print(f"{name:{width}}  {np.linalg.norm(delta):9.4f}  {shown}")
+            values = values[values > 1e-6 * values.max(initial=0)]
+            shown = "  ".join(f"{value:.3f}" for value in values[:SHOWN]) or "all zero"
+            more = f"  and {len(values) - SHOWN} smaller" if len(values) > SHOWN else ""
+            print(f"{name:{width}}  {np.linalg.norm(delta):9.4f}  {len(values):4}  {shown}{more}")
+
+
+def check_numbers(path, arrays):
+    """What cannot be measured is no adapter's.  Raises: FileError"""
+    for name, array in arrays.items():
+        if array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise FileError(f"{path}: {name} holds something other than finite numbers")
+
+
+def deltas_of(path, loras, arrays):
+    """lora_deltas, where the arrays and the settings fit each other.  Raises: FileError"""
+    try:
+        return lora_deltas(loras, arrays)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise FileError(f"{path} is damaged: its arrays and the settings of its LoRA do not fit ({error})") from error
 
 
 def flat(method):

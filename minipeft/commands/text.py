@@ -1,6 +1,6 @@
 """The base of a command, how text becomes its tokens (characters, or those of a tokenizer), and writing with it."""
 
-import argparse
+import json
 from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,20 +16,9 @@ from ..training import base_names, decode, encode, load_base, plain
 BASE = "a shipped base, a GPT-2 folder, or a name on the Hugging Face Hub"
 
 
-def at_least(low):
-    """The type of an argument: a whole number that is not below `low`."""
-
-    def whole(text):
-        if int(text) < low:
-            raise argparse.ArgumentTypeError(f"must be at least {low}, not {text}")
-        return int(text)
-
-    whole.__name__ = "whole number"  # argparse says: invalid whole number value: '1.5'
-    return whole
-
-
 class Base(NamedTuple):
-    """A model with its text: encode(text) -> ids (T,), decode(ids) -> text, plain(text) -> (text, what gave way)."""
+    """A model with its text: encode(text) -> ids (T,), decode(ids) -> text, plain(text) -> (text, Counter of what in it
+    the model does not know, piece by piece)."""
 
     model: GPT2
     encode: Callable
@@ -55,27 +44,87 @@ def open_base(name):
         raise ValueError(f"{name}: the tokenizer has {tokenizer.get_vocab_size()} tokens, the model knows {V}")
     return Base(
         model,
-        lambda text: pieces.encode(tokenizer, text),
+        lambda text: np.array(encoded(tokenizer, text).ids, int),
         lambda ids: pieces.decode(tokenizer, ids),
-        lambda text: (text, Counter()),
+        lambda text: (text, unknown_pieces(tokenizer, text)),
         "token",
     )
 
 
+def encoded(tokenizer, text):
+    """What a tokenizer makes of a text: .ids and .offsets.  Raises: ValueError with its words"""
+    try:
+        return tokenizer.encode(text, add_special_tokens=False)
+    except Exception as error:  # the library raises nothing more specific
+        raise ValueError(f"the tokenizer cannot encode this text: {error}") from error
+
+
+def unknown_pieces(tokenizer, text):
+    """Counter of the pieces of a text that a tokenizer replaces by its token for the unknown, or leaves out; and of the
+    mark that takes the place of letters which some program before could not read."""
+    tokens, marks = encoded(tokenizer, text), Counter({"\ufffd": text.count("\ufffd")})
+    try:
+        lost = encoded(tokenizer, RARE).ids
+    except ValueError:  # it takes only what it knows
+        return +marks
+    if RARE in pieces.decode(tokenizer, lost):  # GPT-2's spells whatever it is in bytes
+        return +marks
+    model = json.loads(tokenizer.to_str())["model"]
+    unknown = model.get("unk_id")
+    if unknown is None:
+        unknown = tokenizer.token_to_id(model.get("unk_token") or "")
+    if unknown is not None:
+        return Counter(text[a:b] for i, (a, b) in zip(tokens.ids, tokens.offsets, strict=True) if i == unknown)
+    letters = Counter(text)
+    return Counter({one: n for one, n in letters.items() if not one.isspace() and encoded(tokenizer, one).ids == lost})
+
+
+RARE = "\U00013000"  # a hieroglyph, which no vocabulary has
+
+
+def unknown_share(text, unknown):
+    """The share of a text's letters (all but white space) that a base does not know, 0 ... 1."""
+    return min(1.0, sum(letters(piece) * count for piece, count in unknown.items()) / max(letters(text), 1))
+
+
+def letters(text):
+    return sum(not char.isspace() for char in text)
+
+
+def read_beside(base, ids, n):
+    """The text of ids[n:], as it reads after ids[:n]: a tokenizer may write a token otherwise at the beginning of a text,
+    without its space, say.  None if those before read otherwise, too, with what follows."""
+    before, whole = base.decode(ids[:n]), base.decode(ids)
+    return whole[len(before) :] if whole.startswith(before) else None
+
+
 def write(base, prompt, length, temperature=0.7, top_k=None, seed=0):
     """The prompt and `length` tokens more.  Of a prompt longer than half the window, the model sees the end."""
+    ids = seen(base, prompt)
+    new = generate(base.model, ids[None], length, temperature, top_k, np.random.default_rng(seed))[0]
+    text = read_beside(base, new, len(ids))
+    if text is None:
+        return base.decode(new)
+    if text and not base.decode(ids)[-1:].isspace():  # a space at the end is no token of its own for every tokenizer
+        prompt = prompt.rstrip()
+    return prompt + text
+
+
+def seen(base, prompt):
+    """The ids of a prompt, or of its end, where it is longer than half the window."""
     ids = base.encode(prompt)[-(base.model.config.n_positions // 2) :]
     if not len(ids):
-        raise ValueError(f"the prompt is empty: the model needs at least one {base.unit} to go on from")
-    new = generate(base.model, ids[None], length, temperature, top_k, np.random.default_rng(seed))
-    return prompt + base.decode(new[0, len(ids) :])
+        what = "nothing of the prompt is known to the tokenizer" if prompt.strip() else "the prompt is empty"
+        raise ValueError(f"{what}: the model needs at least one {base.unit} to go on from")
+    return ids
 
 
-def replaced(unknown):
-    """One line on the characters that had to give way, for people."""
-    kinds = ", ".join(f"{char!r} ({count})" for char, count in unknown.most_common(8))
-    more = " ..." if len(unknown) > 8 else ""
-    return f"Replaced by '?', not in the alphabet ({unknown.total()} in all): {kinds}{more}"
+def replaced(unknown, base):
+    """One line on what had to give way, for people."""
+    kinds = ", ".join(f"{piece!r} ({count})" for piece, count in unknown.most_common(8))
+    more = f" and {len(unknown) - 8} others" if len(unknown) > 8 else ""
+    how = "Replaced by '?', not in the alphabet" if base.unit == "character" else "Not known to the tokenizer, and lost"
+    return f"{how} ({unknown.total()} in all): {kinds}{more}"
 
 
 def line(text):

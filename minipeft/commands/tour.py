@@ -1,14 +1,20 @@
-"""Five ways to fine-tune one model, side by side: the English base learns to write about the climate."""
+"""Five ways to fine-tune one model, side by side: the English base learns to write about the climate.
+
+--out is written over only if it is a figure of the tour.
+"""
 
 import time
+from pathlib import Path
 
 import numpy as np
 
-from ..files import check_place
+from ..files import FileError, NotWritten, check_place
 from ..lab.ledger import count_parameters, optimizer_bytes, saved_bytes
 from ..methods import Adapter, FullFineTuning, LoRA, PrefixTuning, PromptTuning, disabled, fingerprint, get_peft_model
 from ..training import AdamW, encode, evaluate, fit, load_base, read_text, split_lines, text_batches, text_windows
-from .text import at_least, line, open_base, write
+from .output import saved
+from .settings import at_least
+from .text import line, open_base, write
 
 T, N = 112, 8  # characters in a stretch, stretches in a step; T leaves room for 16 virtual tokens
 PLAN = [  # label, method, how its sampled sentence begins
@@ -33,7 +39,9 @@ def add_arguments(parser):
 
 def run(args):
     began = time.perf_counter()
-    if check_place(args.out).suffix not in FIGURES:
+    from ..lab.plots import FIGURE, tour_figure
+
+    if check_place(args.out, "figure of the tour", FIGURE).suffix not in FIGURES:
         raise ValueError(f"the figure is written as {', '.join(FIGURES)}; --out {args.out} ends in none of them")
     train, held_out = split_lines(read_text("climate"))
     new, old = text_windows(encode(held_out), T), text_windows(encode(read_text("prose")), T)
@@ -50,9 +58,12 @@ def run(args):
     for row in rows:
         print(f"\n{row['label']:>9}  before  {row['sample_before']}\n{'':9}  after   {row['sample_after']}")
 
-    from ..lab.plots import tour_figure
-
-    tour_figure(rows, before, args.out)
+    try:
+        tour_figure(rows, before, args.out)
+    except (FileError, NotWritten) as error:
+        error.path, error.again = Path(args.out), lambda other: tour_figure(rows, before, other)
+        raise
+    saved(args.out)
     print(f"\n{args.out} has the learning curves. {time.perf_counter() - began:.0f} s in all.")
 
 

@@ -18,10 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import FileError, check_place, check_readable, reading
+from ..files import FileError, NotWritten, check_place, check_readable, reading
+from ..parts import part_of, sweep
 
 FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # others may stand in a file, and are not read
 BLOCK = 1 << 20  # numbers that are read at a time
+METADATA = {"format": "pt", "writer": "minipeft"}  # without the first transformers refuses a file
+MARK = b'"writer":"minipeft"'  # so it stands in the header, and says that a folder was written here
 
 
 def need(library):
@@ -179,12 +182,12 @@ def write_folder(folder, config_name, config, tensors_name, arrays, metadata=Non
         raise FileError(f"{folder} is a file; a folder is written here")
     folder.mkdir(parents=True, exist_ok=True)
     check_place(folder / config_name)
-    parts = [folder / f".{name}.{os.getpid()}.part" for name in (config_name, tensors_name)]
+    parts = [part_of(folder / name) for name in (config_name, tensors_name)]
+    sweep(folder / tensors_name)
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     try:
         parts[0].write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        metadata = {"format": "pt"} | (metadata or {})  # without this word transformers refuses it
-        library.save_file(arrays, parts[1], metadata=metadata)
+        library.save_file(arrays, parts[1], metadata=METADATA | (metadata or {}))
         sort_metadata(parts[1])
         parts[1].chmod(parts[0].stat().st_mode)  # the library lets nobody else read it
         for part in parts:
@@ -193,8 +196,10 @@ def write_folder(folder, config_name, config, tensors_name, arrays, metadata=Non
         (folder / config_name).unlink(missing_ok=True)
         os.replace(parts[1], folder / tensors_name)
         os.replace(parts[0], folder / config_name)
-    except (OSError, need("safetensors").SafetensorError) as error:
-        raise OSError(f"{folder} could not be written: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise NotWritten(folder, error) from error
+    except need("safetensors").SafetensorError as error:  # the library's own class holds the system's words
+        raise NotWritten(folder, OSError(str(error))) from error
     finally:
         for part in parts:
             part.unlink(missing_ok=True)

@@ -6,7 +6,10 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ..files import replacing
+
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000"]  # Okabe and Ito's, those dark enough for lines
+FIGURE = b"minipeft tour"  # stands in each figure of the tour, so that another picture is never written over
 STYLES, MARKERS = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))], "osD^v"
 STYLE = {
     "figure.facecolor": "white", "figure.constrained_layout.use": True, "axes.spines.top": False,
@@ -45,7 +48,8 @@ def tour_figure(rows, before, path):
         quality.set(ylabel="held-out bits a character after training")
         quality.set_ylim(best - 0.12 * (before - best), before + 0.12 * (before - best))
         quality.margins(x=0.2)
-        figure.savefig(Path(path), metadata={"Software": None})
+        with replacing(path, "figure of the tour", FIGURE) as file:
+            figure.savefig(file, format=Path(path).suffix[1:], metadata={"Creator": FIGURE.decode()})
     return figure
 
 

@@ -25,6 +25,7 @@ from .data import (
 from .evaluation import evaluate
 from .loop import fit
 from .optimizers import AdamW
+from .workers import suitable_workers
 
 DATA = resources.files("minipeft").joinpath("data")
 CONFIGS = {
@@ -72,8 +73,11 @@ def documentation():
     return text[:cut], text[cut:], hashlib.sha256(text.encode()).hexdigest()
 
 
-def pretrain(name, folder, steps=None, seed=0, progress=True):
+def pretrain(name, folder, steps=None, seed=0, progress=True, workers=None):
     """Make a base anew, by full fine-tuning from random weights; write NAME.npz and its card NAME.md; return the card.
+
+    workers: threads that share each step; as many as suit the model, if not given.  The same seed and number of workers
+    give the same numbers, on one kind of processor.
 
     Raises: ValueError for another name
     """
@@ -82,15 +86,17 @@ def pretrain(name, folder, steps=None, seed=0, progress=True):
     model = get_peft_model(GPT2(CONFIGS[name], seed), FullFineTuning())
     steps = steps or {"symbols": 2500, "english": 3000}[name]
     recipe = pretrain_symbols if name == "symbols" else pretrain_english
-    data, result = recipe(model, steps, seed, progress)
+    workers = workers or suitable_workers(model, rows=16)
+    data, result = recipe(model, steps, seed=seed, progress=progress, workers=workers)
     size = sum(parameter.data.size for _, parameter in model.named_parameters())
     config = ", ".join(f"{key} {value}" for key, value in asdict(model.config).items())
     card = (
         f"# The base model `{name}`\n\n{data}\n\n"
         f"- Shape: {config}; {size:,} parameters.\n"
-        f"- Training: {steps:,} steps of AdamW (learning rate 3e-3, warm-up, cosine; clipped at 1), seed {seed}.\n"
+        f"- Training: {steps:,} steps of AdamW (learning rate 3e-3, warm-up, cosine; clipped at 1), seed {seed}, "
+        f"{workers} worker(s).\n"
         f"- Made with Python {platform.python_version()} and NumPy {np.__version__}.\n"
-        f"- {result}\n\nMake it again with `python -m minipeft pretrain {name}`.\n"
+        f"- {result}\n\nMake it again with `python -m minipeft pretrain {name} --workers {workers}`.\n"
     )
     folder = Path(folder)
     write_base(model, folder / f"{name}.npz")
@@ -98,8 +104,8 @@ def pretrain(name, folder, steps=None, seed=0, progress=True):
     return card
 
 
-def pretrain_symbols(model, steps, seed, progress):
-    fit(model, pretraining_batches, steps, AdamW(model, lr=3e-3), seed=seed, progress=progress, label="symbols")
+def pretrain_symbols(model, steps, seed, **options):
+    fit(model, pretraining_batches, steps, AdamW(model, lr=3e-3), seed=seed, label="symbols", **options)
     rng = np.random.default_rng(seed + 1)
     exact = {
         task: min(evaluate(model, [symbols_batch(task, rng, 500, place)]).exact for place in PLACES)
@@ -115,11 +121,11 @@ def pretrain_symbols(model, steps, seed, progress):
     ) + "."
 
 
-def pretrain_english(model, steps, seed, progress):
+def pretrain_english(model, steps, seed, **options):
     train, held_out, digest = documentation()
     optimizer = AdamW(model, lr=3e-3, weight_decay=0.1)
     batches = text_batches(encode(train), model.config.n_positions)
-    fit(model, batches, steps, optimizer, seed=seed, progress=progress, label="english")
+    fit(model, batches, steps, optimizer, seed=seed, label="english", **options)
     scores = evaluate(model, text_windows(encode(held_out), model.config.n_positions))
     data = (
         f'Data: the documentation text of `pydoc_data.topics` (what `help("topics")` prints), {len(train):,} characters\n'

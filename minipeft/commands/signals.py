@@ -1,0 +1,70 @@
+"""Ctrl-C, a time limit, a closed terminal: a command stops where it can save what it has."""
+
+import functools
+import os
+import signal
+import threading
+from contextlib import contextmanager, suppress
+
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asks the command to end, between two steps of training or anywhere; in words, what became of the work."""
+
+    def __init__(self, signum=signal.SIGINT, words="", between_steps=False):
+        super().__init__(words)
+        self.signum, self.between_steps = signum, between_steps
+
+
+@contextmanager
+def handled(handler):
+    """Inside, the signals of SIGNALS go to the handler, but for those that are ignored (by nohup, say)."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
+def stop(signum, _):
+    raise Stopped(signum)
+
+
+class BetweenSteps:
+    """with BetweenSteps() as pause: a signal waits for the step to end, since within it some weights are new, others old.
+
+    The second one does not wait.
+    """
+
+    def __enter__(self):
+        self.signum, self.here = None, handled(self.note)
+        self.here.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        return self.here.__exit__(*error)
+
+    def note(self, signum, frame):
+        if self.signum is not None:
+            stop(signum, frame)
+        self.signum = signum
+        with suppress(OSError):  # where nobody is there to read it
+            # not print, which this may have come into the middle of
+            os.write(2, b"\nstopping after this step, to save what is trained; once more to stop at once\n")
+
+    def watch(self, batches):
+        """The same batches, and before each a look at whether a signal has come."""
+
+        @functools.wraps(batches)
+        def batch(rng):
+            if self.signum is not None:
+                raise Stopped(self.signum, between_steps=True)
+            return batches(rng)
+
+        return batch
