@@ -77,16 +77,22 @@ def counted(method, config):
     """How many numbers the docstring of a method says that it trains: "Trains:   r (d_in + d_out) numbers for each target".
 
     Alternatives stand between semicolons, "r d_in numbers for each target, if train is A"; the last that holds counts.
+    A sum may go over several settings: "d_out numbers for each target and d_in numbers for each of feedforward".
     """
     text = " ".join(re.split(r"\n\s*\n|\n    [A-Z][\w ]*:", re.split(r"Trains:\s*", method.__doc__)[1])[0].split())
     chosen = [one for one in re.split(r"[;.] ?", text) if one and holds(one, method)][-1]
-    formula, each = re.match(r"(.*?) numbers?( for each target)?", chosen).groups()
     names = {"V": config.vocab_size, "D": config.n_embd, "F": 4 * config.n_embd, "H": config.n_head}
     names |= {name: value for name, value in (vars(config) | vars(method)).items() if type(value) in (int, float)}
+    return sum(counted_term(term, names, method, config) for term in chosen.split(" and "))
+
+
+def counted_term(term, names, method, config):
+    formula, each, setting = re.match(r"(.*?) numbers?( for each (?:target|of (\w+)))?", term).groups()
     if not each:
         return evaluated(formula, names)
     model, total = GPT2(config), 0
-    paths = model.wrap(method.targets, lambda layer: Noted(layer), kind=(Linear, CausalSelfAttention, MLP, Block))
+    globs = getattr(method, setting or "targets")
+    paths = model.wrap(globs, lambda layer: Noted(layer), kind=(Linear, CausalSelfAttention, MLP, Block))
     for path in paths:
         layer = model.get_submodule(path).base
         sizes = dict(zip(("d_in", "d_out"), layer.shape, strict=True)) if isinstance(layer, Linear) else {}
