@@ -42,7 +42,7 @@ from minipeft import (
 )
 from minipeft.files import read_npz
 from minipeft.lab.gradcheck import gradcheck
-from minipeft.methods import fingerprint
+from minipeft.methods import fingerprint, surrogate
 
 every_case = pytest.mark.parametrize("case", CASES)
 peft_case = pytest.mark.parametrize("case", PEFT)
@@ -160,11 +160,22 @@ def test_what_is_put_into_a_model_in_eval_mode_is_in_eval_mode(case, ids):
 
 @every_case
 def test_gradients_are_those_of_finite_differences(case, batch, rng):
-    model = tiny_peft(case)
-    errors = gradcheck(loss_of(model, batch), model.named_parameters(), rng)
+    with surrogate(tiny_peft(case)) as model:
+        errors = gradcheck(loss_of(model, batch), model.named_parameters(), rng)
     assert errors.keys() == {path for path, p in model.named_parameters() if p.requires_grad}
     assert {path: error for path, error in errors.items()
             if error > (1e-4 if path.endswith("k_proj.bias") else 1e-6)} == {}  # fmt: skip
+
+
+@every_case
+def test_the_surrogate_is_the_model_where_it_stands(case, ids):
+    """And afterwards the model is what it was."""
+    model = tiny_peft(case).eval()
+    before, logits = snapshot(model), model(ids)[0]
+    with surrogate(model):
+        assert np.array_equal(model(ids)[0], logits)
+    assert snapshot(model) == before
+    assert not [path for path, node in model.walk() if getattr(node, "held", None) is not None]
 
 
 @every_case

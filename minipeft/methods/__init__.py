@@ -17,12 +17,12 @@ from .method import (
 from .prefix import PrefixTuning
 from .prompt import PromptTuning
 from .saving import load_adapter, save_adapter
-from .wrapper import After, Beside, Wrapper, innermost, wrap
+from .wrapper import After, Beside, Wrapper, innermost, surrogate, wrap
 
 METHODS = {method.name: method for method in (LoRA, Adapter, PrefixTuning, PromptTuning, FullFineTuning)}
 
 __all__ = [
     "METHODS", "Adapter", "After", "Beside", "FullFineTuning", "LoRA", "Method", "PrefixTuning", "PromptTuning", "Stack",
     "Wrapper", "disabled", "fingerprint", "get_peft_model", "innermost", "load_adapter", "merge", "parameter_groups",
-    "records_of", "save_adapter", "unwrap", "wrap",
+    "records_of", "save_adapter", "surrogate", "unwrap", "wrap",
 ]  # fmt: skip
