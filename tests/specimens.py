@@ -23,6 +23,7 @@ from minipeft import (
 )
 from minipeft.files import read_npz, write_npz
 from minipeft.methods.adapter import Bottleneck, ParallelAdapter, SequentialAdapter
+from minipeft.methods.dora import DoRALinear
 from minipeft.methods.lora import LoRALinear
 from minipeft.methods.prefix import PrefixAttention, PrefixEncoder, ReparametrisedPrefix, ShiftedPositions
 from minipeft.methods.prompt import DropPrompt, SoftPrompt
@@ -236,6 +237,11 @@ def small_gpt2(rng):
     return GPT2(GPT2Config(V, n_positions=5, n_embd=D, n_layer=2, n_head=H))
 
 
+def dora(rng, dropout=0.0, **settings):
+    """On a weight that is frozen, and a bias that is not."""
+    return DoRALinear(Linear(D, 3, rng).requires_grad_(False, "weight"), 2, 3, dropout, rng, **settings)
+
+
 # name: (the layer, its inputs), from a generator
 LAYERS = {
     "Linear": lambda rng: (Linear(D, 3, rng), (x(rng),)),
@@ -255,6 +261,9 @@ LAYERS = {
     "GPT2": lambda rng: (small_gpt2(rng), (IDS,)),
     "LoRALinear": lambda rng: (LoRALinear(Linear(D, 3, rng), 2, 3, 0.0, rng), (x(rng),)),
     "LoRALinear with dropout": lambda rng: (same_mask(LoRALinear(Linear(D, 3, rng), 2, 3, 0.4, rng)), (x(rng),)),
+    "DoRALinear": lambda rng: (dora(rng), (x(rng),)),
+    "DoRALinear, norm followed": lambda rng: (dora(rng, detach_norm=False), (x(rng),)),
+    "DoRALinear with dropout": lambda rng: (same_mask(dora(rng, dropout=0.4)), (x(rng),)),
     "Bottleneck": lambda rng: (Bottleneck(D, m, rng), (x(rng),)),
     "SequentialAdapter": lambda rng: (SequentialAdapter(MLP(D, rng), Bottleneck(D, m, rng)), (x(rng),)),
     "ParallelAdapter": lambda rng: (ParallelAdapter(MLP(D, rng), Bottleneck(D, m, rng)), (x(rng),)),

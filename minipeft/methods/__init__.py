@@ -1,6 +1,7 @@
 """PEFT methods, one a file, each readable alone."""
 
 from .adapter import Adapter
+from .dora import DoRA
 from .full import FullFineTuning
 from .lora import LoRA
 from .method import (
@@ -19,10 +20,10 @@ from .prompt import PromptTuning
 from .saving import load_adapter, save_adapter
 from .wrapper import After, Beside, Wrapper, innermost, surrogate, wrap
 
-METHODS = {method.name: method for method in (LoRA, Adapter, PrefixTuning, PromptTuning, FullFineTuning)}
+METHODS = {method.name: method for method in (LoRA, DoRA, Adapter, PrefixTuning, PromptTuning, FullFineTuning)}
 
 __all__ = [
-    "METHODS", "Adapter", "After", "Beside", "FullFineTuning", "LoRA", "Method", "PrefixTuning", "PromptTuning", "Stack",
-    "Wrapper", "disabled", "fingerprint", "get_peft_model", "innermost", "load_adapter", "merge", "parameter_groups",
-    "records_of", "save_adapter", "surrogate", "unwrap", "wrap",
+    "METHODS", "Adapter", "After", "Beside", "DoRA", "FullFineTuning", "LoRA", "Method", "PrefixTuning", "PromptTuning",
+    "Stack", "Wrapper", "disabled", "fingerprint", "get_peft_model", "innermost", "load_adapter", "merge",
+    "parameter_groups", "records_of", "save_adapter", "surrogate", "unwrap", "wrap",
 ]  # fmt: skip
