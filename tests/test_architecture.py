@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "interop": ROOTS | {"model", "methods"},
     "lab": ROOTS | {"model", "methods", "training"},
 }
-ONE_METHOD_OF_ANOTHER = {("prompt", "prefix"), ("dora", "lora")}
+ONE_METHOD_OF_ANOTHER = {("prompt", "prefix"), ("dora", "lora"), ("loraplus", "lora")}
 
 
 def tree_of(file):
