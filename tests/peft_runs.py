@@ -31,6 +31,7 @@ class Run:
 
     def __init__(self, config, seed=0):
         self.generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)  # peft draws its starting values from the global generator
         no_dropout = {"resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0, "attn_implementation": "eager"}
         base = GPT2LMHeadModel(GPT2Config(**SHAPE, **ENDS, **no_dropout)).double()
         with torch.no_grad():
@@ -66,15 +67,18 @@ class Run:
             layer.train()
             self.saved |= {f"dropped/{path}": M for path in paths(name)}
 
+    def forward(self):
+        logits = self.model(self.ids).logits
+        losses = nn.functional.cross_entropy(logits.transpose(1, 2), self.targets, reduction="none")
+        return logits, (losses * self.mask).sum() / self.mask.sum()
+
     def arrays(self, translate):
         """All arrays, after one forward and backward.
 
         translate(path of the matrix, layer, kind) gives {our path: tensor} for kind "data", {glob: tensor} for "grad": the
         sum of our gradients at all paths that the glob matches.
         """
-        logits = self.model(self.ids).logits
-        losses = nn.functional.cross_entropy(logits.transpose(1, 2), self.targets, reduction="none")
-        loss = (losses * self.mask).sum() / self.mask.sum()
+        logits, loss = self.forward()
         loss.backward()
         saved = self.saved | {
             "ids": self.ids,

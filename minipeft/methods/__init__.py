@@ -4,6 +4,7 @@ from .adapter import Adapter
 from .dora import DoRA
 from .full import FullFineTuning
 from .lora import LoRA
+from .loraplus import LoRAPlus
 from .method import (
     Method,
     Stack,
@@ -20,10 +21,12 @@ from .prompt import PromptTuning
 from .saving import load_adapter, save_adapter
 from .wrapper import After, Beside, Wrapper, innermost, surrogate, wrap
 
-METHODS = {method.name: method for method in (LoRA, DoRA, Adapter, PrefixTuning, PromptTuning, FullFineTuning)}
+METHODS = {
+    method.name: method for method in (LoRA, LoRAPlus, DoRA, Adapter, PrefixTuning, PromptTuning, FullFineTuning)
+}
 
 __all__ = [
-    "METHODS", "Adapter", "After", "Beside", "DoRA", "FullFineTuning", "LoRA", "Method", "PrefixTuning", "PromptTuning",
-    "Stack", "Wrapper", "disabled", "fingerprint", "get_peft_model", "innermost", "load_adapter", "merge",
+    "METHODS", "Adapter", "After", "Beside", "DoRA", "FullFineTuning", "LoRA", "LoRAPlus", "Method", "PrefixTuning",
+    "PromptTuning", "Stack", "Wrapper", "disabled", "fingerprint", "get_peft_model", "innermost", "load_adapter", "merge",
     "parameter_groups", "records_of", "save_adapter", "surrogate", "unwrap", "wrap",
 ]  # fmt: skip
