@@ -22,8 +22,10 @@ from minipeft import (
     get_peft_model,
 )
 from minipeft.files import read_npz, write_npz
+from minipeft.methods import IA3, DoRA
 from minipeft.methods.adapter import Bottleneck, ParallelAdapter, SequentialAdapter
 from minipeft.methods.dora import DoRALinear
+from minipeft.methods.ia3 import ScaledInput, ScaledOutput
 from minipeft.methods.lora import LoRALinear
 from minipeft.methods.prefix import PrefixAttention, PrefixEncoder, ReparametrisedPrefix, ShiftedPositions
 from minipeft.methods.prompt import DropPrompt, SoftPrompt
@@ -62,11 +64,13 @@ CASES = {label: one for method in METHODS.values() for label, one in variants(me
     "lora-B": LoRA(r=2, train="B"),
     "lora-small": LoRA(r=3, alpha=6, dropout=0.3),
     "lora-targets": LoRA(r=2, targets=("*.o_proj", "*.c_fc", "h.1.mlp.c_proj")),
+    "ia3-twice": IA3(targets=("*.mlp.c_proj", "*.q_proj"), feedforward=("*.c_proj", "*.q_proj")),
     "adapter-parallel": Adapter(m=3, kind="parallel", targets="*.mlp"),
     "adapter-mlp": Adapter(m=3, targets="*.mlp"),
     "adapter-block": Adapter(m=3, targets="h.[0-9]"),
     "prefix-net": PrefixTuning(m=3, reparametrise=True),
     "stack": Stack((PrefixTuning(m=3), Adapter(m=2, kind="parallel", targets="*.mlp"), LoRA(r=2, targets="*"))),
+    "stack-scaled": Stack((DoRA(r=2), LoRA(r=2, targets="*.c_proj"), IA3(), IA3(targets="*.q_proj", feedforward=()))),
     "stack-net": Stack((LoRA(r=2, dropout=0.2), PrefixTuning(m=2, reparametrise=True), PromptTuning(m=2))),
     "stack-full": Stack((FullFineTuning(), Adapter(m=2))),
     "stack-twice": Stack((PrefixTuning(m=2), PromptTuning(m=1), Adapter(m=2), PrefixTuning(m=1), PromptTuning(m=2),
@@ -264,6 +268,8 @@ LAYERS = {
     "DoRALinear": lambda rng: (dora(rng), (x(rng),)),
     "DoRALinear, norm followed": lambda rng: (dora(rng, detach_norm=False), (x(rng),)),
     "DoRALinear with dropout": lambda rng: (same_mask(dora(rng, dropout=0.4)), (x(rng),)),
+    "ScaledOutput": lambda rng: (ScaledOutput(Linear(D, 3, rng)), (x(rng),)),
+    "ScaledInput": lambda rng: (ScaledInput(Linear(D, 3, rng)), (x(rng),)),
     "Bottleneck": lambda rng: (Bottleneck(D, m, rng), (x(rng),)),
     "SequentialAdapter": lambda rng: (SequentialAdapter(MLP(D, rng), Bottleneck(D, m, rng)), (x(rng),)),
     "ParallelAdapter": lambda rng: (ParallelAdapter(MLP(D, rng), Bottleneck(D, m, rng)), (x(rng),)),

@@ -305,6 +305,19 @@ def test_what_says_so_merges_without_a_change_and_unwrap_gives_the_base_back(cas
 
 
 @every_case
+def test_what_is_merged_shares_no_array_with_the_base(case, batch):
+    """Full fine-tuning of the merged model writes into every array that it has."""
+    if not CASES[case].merges:
+        return
+    plain = tiny_model()
+    model = get_peft_model(merge(tiny_peft(case)), FullFineTuning())
+    steps(model, batch, 2, rate=0.1)
+    with disabled(model):
+        assert base_bytes(model) == base_bytes(plain)
+    assert base_bytes(unwrap(model)) == base_bytes(plain)
+
+
+@every_case
 def test_what_cannot_be_merged_says_why_and_stays(case):
     if CASES[case].merges:
         return

@@ -3,6 +3,7 @@
 from .adapter import Adapter
 from .dora import DoRA
 from .full import FullFineTuning
+from .ia3 import IA3
 from .lora import LoRA
 from .loraplus import LoRAPlus
 from .method import (
@@ -22,11 +23,11 @@ from .saving import load_adapter, save_adapter
 from .wrapper import After, Beside, Wrapper, innermost, surrogate, wrap
 
 METHODS = {
-    method.name: method for method in (LoRA, LoRAPlus, DoRA, Adapter, PrefixTuning, PromptTuning, FullFineTuning)
+    method.name: method for method in (LoRA, LoRAPlus, DoRA, IA3, Adapter, PrefixTuning, PromptTuning, FullFineTuning)
 }
 
 __all__ = [
-    "METHODS", "Adapter", "After", "Beside", "DoRA", "FullFineTuning", "LoRA", "LoRAPlus", "Method", "PrefixTuning",
-    "PromptTuning", "Stack", "Wrapper", "disabled", "fingerprint", "get_peft_model", "innermost", "load_adapter", "merge",
-    "parameter_groups", "records_of", "save_adapter", "surrogate", "unwrap", "wrap",
+    "IA3", "METHODS", "Adapter", "After", "Beside", "DoRA", "FullFineTuning", "LoRA", "LoRAPlus", "Method",
+    "PrefixTuning", "PromptTuning", "Stack", "Wrapper", "disabled", "fingerprint", "get_peft_model", "innermost",
+    "load_adapter", "merge", "parameter_groups", "records_of", "save_adapter", "surrogate", "unwrap", "wrap",
 ]  # fmt: skip

@@ -34,6 +34,10 @@ class DoRALinear(LoRALinear):
     Papers and torch write W transposed: a column here is a row of theirs, one length for each output.
     """
 
+    peft_columns = {
+        "lora_magnitude_vector": ("m", lambda linear: column_norms(linear.matrix()))
+    }  # as on a plain Linear
+
     def __init__(self, base, r, alpha, dropout, rng, rslora=False, detach_norm=True):
         super().__init__(base, r, alpha, dropout, rng, rslora=rslora)
         check_base(base)
@@ -93,18 +97,22 @@ class DoRALinear(LoRALinear):
         return self.base.matrix() + self.scaling * self.A.data @ self.B.data
 
     def norms(self):
-        return np.linalg.norm(self.direction(), axis=0)
+        return column_norms(self.direction())
 
     def constants(self):
         return self.norms() if self.detach_norm else None
 
     def fold(self):
         W = self.scale()[0] * self.direction()  # (m / ‖V‖) ⊙ V
-        return Linear.from_arrays(W, self.base.bias.data, requires_grad=False)
+        return Linear.from_arrays(W, self.base.bias.data.copy(), requires_grad=False)
 
     def delta(self):
         """What W changes by, (d_in, d_out): not of rank r, since the lengths change too."""
         return self.fold().matrix() - self.base.matrix()
+
+
+def column_norms(V):
+    return np.linalg.norm(V, axis=0)
 
 
 def check_base(base):
@@ -143,20 +151,10 @@ class DoRA(Method):
     detach_norm: bool = True
 
     name, lr, merges = "dora", 1e-2, True
+    peft_type, peft_variant, peft_wrappers = "LORA", {"use_dora": True}, (DoRALinear,)
 
     def inject(self, model, rng):
         def around(linear):
             return DoRALinear(linear, self.r, self.alpha, self.dropout, rng, self.rslora, self.detach_norm)
 
         wrap(model, self.targets, around, kind=Linear)
-
-    def peft_config(self):
-        """The fields of peft's adapter_config.json that say this."""
-        settings = {"r": self.r, "lora_alpha": self.alpha, "lora_dropout": self.dropout, "use_rslora": self.rslora}
-        return {"peft_type": "LORA", "use_dora": True} | settings
-
-    @staticmethod
-    def peft_arrays(layer):
-        """{key: array as torch has it} of one matrix.  Of q, k and v in one c_attn, A and B are fused as LoRA's are, and the
-        m stand side by side; a part that has no DoRA brings the norms of its columns."""
-        return {"lora_A.weight": layer.A.data.T, "lora_B.weight": layer.B.data.T, "lora_magnitude_vector": layer.m.data}
