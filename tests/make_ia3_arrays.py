@@ -10,10 +10,13 @@ import peft
 from peft_runs import Run, cut, paths, together
 
 
-def ia3_arrays(seed=0, targets=("c_attn", "mlp.c_proj"), feedforward=("mlp.c_proj",)):
-    run = Run(
-        peft.IA3Config(target_modules=list(targets), feedforward_modules=list(feedforward), fan_in_fan_out=True), seed
-    )
+def ia3_run(seed=0, targets=("c_attn", "mlp.c_proj"), feedforward=("mlp.c_proj",)):
+    places = {"target_modules": list(targets), "feedforward_modules": list(feedforward)}
+    return Run(peft.IA3Config(**places, fan_in_fan_out=True), seed)
+
+
+def ia3_arrays(**places):
+    run = ia3_run(**places)
 
     def translate(kind):
         """The parts of a fused matrix have one vector at its input, whose gradient is the sum of theirs, or one each."""

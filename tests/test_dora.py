@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from parity import base_of, differences, distance, load
+from parity import differences, load, there_and_back, translated
 from specimens import activations, gradients, loss_of, off_start, tiny_model
 
 from minipeft import FullFineTuning, LoRA, Stack, counting, get_peft_model, gradcheck, merge
@@ -241,24 +241,15 @@ def test_and_live_with_other_settings(dora_arrays, theirs, ours):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_peft_computes_the_same_from_what_it_is_told(dora_arrays, rng):
-    """peft_config and peft_arrays, for the matrices that are one here and there."""
-    import peft
-    import torch
-    from peft_runs import Run
+@pytest.mark.parametrize(
+    "method", [DoRA(r=2, rslora=True), DoRA(r=3, alpha=5, targets="*", detach_norm=False)], ids=str
+)
+def test_there_and_back(method, tmp_path):
+    """Where v has DoRA and k has none, peft's c_attn holds the lengths that k has anyway."""
+    there_and_back(method, tmp_path)
 
-    method = DoRA(r=2, alpha=7, rslora=True, targets=("*.o_proj", "*.c_fc", "*.c_proj"))
-    fields = method.peft_config()
-    assert fields.pop("peft_type") == "LORA"
-    run = Run(peft.LoraConfig(target_modules=["c_proj", "c_fc"], fan_in_fan_out=True, **fields))
-    model = get_peft_model(base_of(run.saved), method)
-    for _, p in model.named_parameters():
-        if p.requires_grad:
-            p.data += rng.normal(0, 0.3, p.data.shape)
-    theirs = {
-        f"base_model.model.transformer.{path.replace('o_proj', 'c_proj')}.{key}": torch.tensor(array.copy())
-        for path, layer in model.walk() if isinstance(layer, DoRALinear) for key, array in DoRA.peft_arrays(layer).items()
-    }  # fmt: skip
-    assert not peft.set_peft_model_state_dict(run.model, theirs).unexpected_keys
-    logits = run.model(run.ids).logits.detach().numpy()
-    assert distance(model(run.ids.numpy())[0], logits) < 1e-12
+
+def test_a_lora_beside_it_has_no_place_in_its_file(tmp_path):
+    model = get_peft_model(tiny_model(), Stack((DoRA(r=2), LoRA(r=2, targets="*.c_fc"))))
+    with pytest.raises(ValueError, match="one peft folder holds one method"):
+        translated().export_peft(model, tmp_path)

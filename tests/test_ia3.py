@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from parity import differences, load
+from parity import base_of, differences, distance, load, there_and_back, translated
 from specimens import CONFIG, activations, off_start, tiny_model, tiny_peft
 
 from minipeft import LoRA, Stack, get_peft_model, load_adapter, merge, save_adapter
@@ -141,3 +141,63 @@ def test_and_live_in_other_places(theirs, ours):
     from make_ia3_arrays import ia3_arrays
 
     same(ia3_arrays(seed=5, **theirs), IA3(**ours))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "method",
+    [IA3(), IA3(targets="*.[qkv]_proj", feedforward=("*.c_fc", "*.c_proj")), IA3(targets="*.c_proj", feedforward=())],
+    ids=str,
+)
+def test_there_and_back(method, tmp_path):
+    """What is scaled here, and only that: the ones that peft's c_attn holds for q do not come back as a part of it."""
+    back = there_and_back(method, tmp_path)
+    expected = get_peft_model(tiny_model(), method)
+    paths = [path for path, p in get_peft_model(tiny_model(), back).named_parameters() if p.requires_grad]
+    assert paths == [path for path, p in expected.named_parameters() if p.requires_grad]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        IA3(feedforward="*.q_proj"),
+        IA3(feedforward="*.[qkv]_proj"),
+        Stack((IA3(targets="*.c_proj", feedforward=()), IA3(targets=(), feedforward="*.c_proj"))),
+    ],
+    ids=str,
+)
+def test_what_peft_has_no_vector_for_is_refused(method, tmp_path):
+    model = off_start(get_peft_model(tiny_model(), method))
+    interop = translated()
+    with pytest.raises(ValueError, match="in peft one vector scales"):
+        interop.export_peft(model, tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_vector_that_peft_puts_before_c_attn_is_one_here(tmp_path):
+    """And goes back, since its parts are alike."""
+    interop = translated()
+    from make_ia3_arrays import ia3_run
+
+    run = ia3_run(targets=("c_attn",), feedforward=("c_attn",))
+    run.model.save_pretrained(tmp_path / "theirs")
+    model = interop.import_peft(base_of(run.saved), tmp_path / "theirs")
+    assert sorted(p.data.shape for _, p in model.named_parameters() if p.requires_grad) == [(D,)] * 2
+    assert distance(model(run.ids.numpy())[0], run.forward()[0].detach().numpy()) < 1e-12
+    interop.export_peft(model, tmp_path / "ours")
+    again = interop.import_peft(base_of(run.saved), tmp_path / "ours")
+    assert np.array_equal(again(run.ids.numpy())[0], model(run.ids.numpy())[0])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_config_of_peft_without_places_means_its_own(tmp_path):
+    interop = translated()
+    import json
+
+    from make_ia3_arrays import ia3_run
+
+    run = ia3_run()
+    run.model.save_pretrained(tmp_path)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "IA3"}))
+    model = interop.import_peft(base_of(run.saved), tmp_path)
+    assert distance(model(run.ids.numpy())[0], run.forward()[0].detach().numpy()) < 1e-12

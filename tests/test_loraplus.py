@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from parity import differences, distance, in_minipeft, load, under
+from parity import differences, distance, in_minipeft, load, there_and_back, under
 from specimens import loss_of, tiny_model
 
 from minipeft import AdamW, Adapter, LoRA, Stack, get_peft_model, load_adapter, save_adapter
@@ -160,3 +160,9 @@ def test_and_live_with_another_ratio():
     from make_loraplus_arrays import loraplus_arrays
 
     same_steps(loraplus_arrays(seed=2, lr=3e-2, ratio=2.5, steps=5), lr=3e-2, ratio=2.5, steps=5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_in_peft_it_is_a_lora(tmp_path):
+    """The rates are an optimizer's, and in no file of peft: it comes back as LoRA."""
+    assert type(there_and_back(LoRAPlus(r=2), tmp_path)) is LoRA
