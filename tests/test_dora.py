@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from parity import differences, load, there_and_back, translated
+from parity import differences, load
 from specimens import activations, gradients, loss_of, off_start, tiny_model
+from there_and_back import there_and_back, translated
 
 from minipeft import FullFineTuning, LoRA, Stack, counting, get_peft_model, gradcheck, merge
 from minipeft.methods import DoRA, surrogate

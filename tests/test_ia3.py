@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from parity import base_of, differences, distance, load, there_and_back, translated
+from parity import base_of, differences, distance, load
 from specimens import CONFIG, activations, off_start, tiny_model, tiny_peft
+from there_and_back import there_and_back, translated
 
 from minipeft import LoRA, Stack, get_peft_model, load_adapter, merge, save_adapter
 from minipeft.methods import IA3, DoRA

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from parity import differences, distance, in_minipeft, load, there_and_back, under
+from parity import differences, distance, in_minipeft, load, under
 from specimens import loss_of, tiny_model
+from there_and_back import there_and_back
 
 from minipeft import AdamW, Adapter, LoRA, Stack, get_peft_model, load_adapter, save_adapter
 from minipeft.methods import LoRAPlus

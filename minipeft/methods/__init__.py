@@ -20,7 +20,7 @@ from .method import (
 from .prefix import PrefixTuning
 from .prompt import PromptTuning
 from .saving import load_adapter, save_adapter
-from .wrapper import After, Beside, Wrapper, innermost, surrogate, wrap
+from .wrapper import After, Beside, Wrapper, surrogate, wrap
 
 METHODS = {
     method.name: method for method in (LoRA, LoRAPlus, DoRA, IA3, Adapter, PrefixTuning, PromptTuning, FullFineTuning)
@@ -28,6 +28,6 @@ METHODS = {
 
 __all__ = [
     "IA3", "METHODS", "Adapter", "After", "Beside", "DoRA", "FullFineTuning", "LoRA", "LoRAPlus", "Method",
-    "PrefixTuning", "PromptTuning", "Stack", "Wrapper", "disabled", "fingerprint", "get_peft_model", "innermost",
+    "PrefixTuning", "PromptTuning", "Stack", "Wrapper", "disabled", "fingerprint", "get_peft_model",
     "load_adapter", "merge", "parameter_groups", "records_of", "save_adapter", "surrogate", "unwrap", "wrap",
 ]  # fmt: skip

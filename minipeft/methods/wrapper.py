@@ -10,7 +10,7 @@ so that a method's file holds its path and nothing else.
 
 from contextlib import contextmanager
 
-from ..model.module import Module, chain, innermost
+from ..model.module import Module, chain
 
 wrap = Module.wrap  # wrap(model, "*.[qv]_proj", LoRALinear): it is the tree of layers that changes
 
