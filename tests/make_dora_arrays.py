@@ -10,12 +10,16 @@ import peft
 from peft_runs import Run, cut, paths, together
 
 
-def dora_arrays(seed=0, dropout=0.0, **settings):
+def dora_run(seed=0, dropout=0.0, **settings):
     config = peft.LoraConfig(
         target_modules=["c_attn", "c_proj", "c_fc"], use_dora=True, fan_in_fan_out=True, lora_dropout=dropout,
         **({"r": 3, "lora_alpha": 5} | settings),
     )  # fmt: skip
-    run = Run(config, seed)
+    return Run(config, seed)
+
+
+def dora_arrays(dropout=0.0, **settings):
+    run = dora_run(dropout=dropout, **settings)
     if dropout:
         run.drop(dropout)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from parity import differences, load
+from parity import base_of, differences, distance, load
 from specimens import activations, gradients, loss_of, off_start, tiny_model
 from there_and_back import there_and_back, translated
 
@@ -190,6 +190,11 @@ def test_it_stands_on_the_weight_itself(model):
         get_peft_model(model, Stack((DoRA(r=2), LoRA(r=2))))
 
 
+def test_an_input_of_another_width_is_named(rng):
+    with pytest.raises(ValueError, match="this Linear maps 5 numbers to 4; it was given 3"):
+        DoRALinear(linear(rng), 2, 3, 0.0, rng)(np.ones((1, 3)))
+
+
 @pytest.mark.parametrize("several", [(DoRA(r=2), FullFineTuning()), (FullFineTuning(), DoRA(r=2))], ids=str)
 def test_a_weight_that_is_trained_as_well_is_refused_when_it_runs(several, model, ids):
     get_peft_model(model, Stack(several))
@@ -248,6 +253,19 @@ def test_and_live_with_other_settings(dora_arrays, theirs, ours):
 def test_there_and_back(method, tmp_path):
     """Where v has DoRA and k has none, peft's c_attn holds the lengths that k has anyway."""
     there_and_back(method, tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_peft_saved_gives_the_same_logits(tmp_path):
+    """q, k and v share the A of c_attn."""
+    interop = translated()
+    from make_dora_arrays import dora_run
+
+    run = dora_run(use_rslora=True)
+    run.model.save_pretrained(tmp_path)
+    model = interop.import_peft(base_of(run.saved), tmp_path)
+    assert model.h[0].attn.q_proj.A is model.h[0].attn.v_proj.A
+    assert distance(model(run.ids.numpy())[0], run.forward()[0].detach().numpy()) < 1e-12
 
 
 def test_a_lora_beside_it_has_no_place_in_its_file(tmp_path):

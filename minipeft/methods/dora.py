@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..model.functional import matmul, outer, total
-from ..model.layers import Linear
+from ..model.layers import Linear, check_width
 from ..model.module import Parameter
 from .lora import LoRALinear
 from .method import Method
@@ -19,6 +19,7 @@ class DoRALinear(LoRALinear):
         du = g ⊙ dy,   dh = s du Bᵀ,   dA = xᵀ dh,   dB = (s h)ᵀ du,   dx = du Wᵀ + dh Aᵀ
         dg = Σ dy ⊙ u,   dm = dg / n
         dn = −dg ⊙ g / n,   dV = V ⊙ dn / n,   dA += s dV Bᵀ,   dB += s Aᵀ dV,   only if detach_norm is False
+        V is formed for its norm; the gradient of a whole weight, xᵀ dy, never is
 
     The norm depends on A and B.  The paper (§ 4.3) and peft take it as a constant on the way back, which saves the last
     line; their gradient is then not the derivative of the loss but of a surrogate, the loss with n held as it is, and
@@ -34,9 +35,8 @@ class DoRALinear(LoRALinear):
     Papers and torch write W transposed: a column here is a row of theirs, one length for each output.
     """
 
-    peft_columns = {
-        "lora_magnitude_vector": ("m", lambda linear: column_norms(linear.matrix()))
-    }  # as on a plain Linear
+    # peft's name for m, and what it is where a part of a fused matrix has no DoRA
+    peft_columns = {"lora_magnitude_vector": ("m", lambda linear: column_norms(linear.matrix()))}
 
     def __init__(self, base, r, alpha, dropout, rng, rslora=False, detach_norm=True):
         super().__init__(base, r, alpha, dropout, rng, rslora=rslora)
@@ -56,7 +56,7 @@ class DoRALinear(LoRALinear):
         return y + matmul(x - kept, self.base.matrix()), backward
 
     def path(self, x):
-        check_frozen(self.base)
+        check_base_now(x, self.base)
         A, B, s, base, b = self.A, self.B, self.scaling, self.base, self.base.bias
         g, back_g = self.scale()
         sh = s * matmul(x, A.data)  # (N, T, r)
@@ -124,7 +124,8 @@ def check_base(base):
         raise ValueError(f"column {zero[0]} of this weight is zero: it has no direction that DoRA could give a length")
 
 
-def check_frozen(base):
+def check_base_now(x, base):
+    check_width(x, base)
     if any(p.requires_grad for name, p in base.named_parameters() if name != "bias"):
         raise ValueError("the weight under DoRA is trained, but DoRA has gradients for A, B and m only: freeze it")
 
