@@ -13,8 +13,8 @@ from importlib import import_module
 PUBLIC = {  # where each public name is; it is imported when it is first asked for, so that `import minipeft` costs nothing
     "model": "GPT2 GPT2Config Linear Module Parameter cross_entropy",
     "model.functional": "gelu matmul outer",
-    "methods": "METHODS Adapter After Beside FullFineTuning LoRA Method PrefixTuning PromptTuning Stack Wrapper "
-    "disabled get_peft_model load_adapter merge save_adapter unwrap",
+    "methods": "METHODS IA3 Adapter After Beside DoRA FullFineTuning LoRA LoRAPlus Method PrefixTuning PromptTuning Stack "
+    "Wrapper disabled get_peft_model load_adapter merge save_adapter surrogate unwrap",
     "training": "SGD AdamW base_names evaluate fit load_base symbols_batches train_step",
     "generation": "generate",
     "lab.gradcheck": "gradcheck gradcheck_layer",
@@ -28,11 +28,11 @@ __all__ = sorted(HOMES)
 def __getattr__(name):
     if name in PARTS:
         return import_module(f"minipeft.{name}")
-    if name not in HOMES:
+    home = import_module(f"minipeft.{HOMES.get(name, 'methods')}")  # the youngest method need not stand above
+    if name not in HOMES and name not in home.__all__:
         raise AttributeError(f"module 'minipeft' has no attribute {name!r}")
-    value = getattr(import_module(f"minipeft.{HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+    globals()[name] = getattr(home, name)
+    return globals()[name]
 
 
 def __dir__():

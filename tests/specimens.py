@@ -22,7 +22,10 @@ from minipeft import (
     get_peft_model,
 )
 from minipeft.files import read_npz, write_npz
+from minipeft.methods import IA3, DoRA
 from minipeft.methods.adapter import Bottleneck, ParallelAdapter, SequentialAdapter
+from minipeft.methods.dora import DoRALinear
+from minipeft.methods.ia3 import ScaledInput, ScaledOutput
 from minipeft.methods.lora import LoRALinear
 from minipeft.methods.prefix import PrefixAttention, PrefixEncoder, ReparametrisedPrefix, ShiftedPositions
 from minipeft.methods.prompt import DropPrompt, SoftPrompt
@@ -60,11 +63,13 @@ CASES = {label: one for method in METHODS.values() for label, one in variants(me
     "lora-B": LoRA(r=2, train="B"),
     "lora-small": LoRA(r=3, alpha=6, dropout=0.3),
     "lora-targets": LoRA(r=2, targets=("*.o_proj", "*.c_fc", "h.1.mlp.c_proj")),
+    "ia3-twice": IA3(targets=("*.mlp.c_proj", "*.q_proj"), feedforward=("*.c_proj", "*.q_proj")),
     "adapter-parallel": Adapter(m=3, kind="parallel", targets="*.mlp"),
     "adapter-mlp": Adapter(m=3, targets="*.mlp"),
     "adapter-block": Adapter(m=3, targets="h.[0-9]"),
     "prefix-net": PrefixTuning(m=3, reparametrise=True),
     "stack": Stack((PrefixTuning(m=3), Adapter(m=2, kind="parallel", targets="*.mlp"), LoRA(r=2, targets="*"))),
+    "stack-scaled": Stack((DoRA(r=2), LoRA(r=2, targets="*.c_proj"), IA3(), IA3(targets="*.q_proj", feedforward=()))),
     "stack-net": Stack((LoRA(r=2, dropout=0.2), PrefixTuning(m=2, reparametrise=True), PromptTuning(m=2))),
     "stack-full": Stack((FullFineTuning(), Adapter(m=2))),
     "stack-twice": Stack((PrefixTuning(m=2), PromptTuning(m=1), Adapter(m=2), PrefixTuning(m=1), PromptTuning(m=2),
@@ -76,16 +81,22 @@ def counted(method, config):
     """How many numbers the docstring of a method says that it trains: "Trains:   r (d_in + d_out) numbers for each target".
 
     Alternatives stand between semicolons, "r d_in numbers for each target, if train is A"; the last that holds counts.
+    A sum may go over several settings: "d_out numbers for each target and d_in numbers for each of feedforward".
     """
     text = " ".join(re.split(r"\n\s*\n|\n    [A-Z][\w ]*:", re.split(r"Trains:\s*", method.__doc__)[1])[0].split())
     chosen = [one for one in re.split(r"[;.] ?", text) if one and holds(one, method)][-1]
-    formula, each = re.match(r"(.*?) numbers?( for each target)?", chosen).groups()
     names = {"V": config.vocab_size, "D": config.n_embd, "F": 4 * config.n_embd, "H": config.n_head}
     names |= {name: value for name, value in (vars(config) | vars(method)).items() if type(value) in (int, float)}
+    return sum(counted_term(term, names, method, config) for term in chosen.split(" and "))
+
+
+def counted_term(term, names, method, config):
+    formula, each, setting = re.match(r"(.*?) numbers?( for each (?:target|of (\w+)))?", term).groups()
     if not each:
         return evaluated(formula, names)
     model, total = GPT2(config), 0
-    paths = model.wrap(method.targets, lambda layer: Noted(layer), kind=(Linear, CausalSelfAttention, MLP, Block))
+    globs = getattr(method, setting or "targets")
+    paths = model.wrap(globs, lambda layer: Noted(layer), kind=(Linear, CausalSelfAttention, MLP, Block))
     for path in paths:
         layer = model.get_submodule(path).base
         sizes = dict(zip(("d_in", "d_out"), layer.shape, strict=True)) if isinstance(layer, Linear) else {}
@@ -229,6 +240,11 @@ def small_gpt2(rng):
     return GPT2(GPT2Config(V, n_positions=5, n_embd=D, n_layer=2, n_head=H))
 
 
+def dora(rng, dropout=0.0, **settings):
+    """On a weight that is frozen, and a bias that is not."""
+    return DoRALinear(Linear(D, 3, rng).requires_grad_(False, "weight"), 2, 3, dropout, rng, **settings)
+
+
 # name: (the layer, its inputs), from a generator
 LAYERS = {
     "Linear": lambda rng: (Linear(D, 3, rng), (x(rng),)),
@@ -248,6 +264,11 @@ LAYERS = {
     "GPT2": lambda rng: (small_gpt2(rng), (IDS,)),
     "LoRALinear": lambda rng: (LoRALinear(Linear(D, 3, rng), 2, 3, 0.0, rng), (x(rng),)),
     "LoRALinear with dropout": lambda rng: (same_mask(LoRALinear(Linear(D, 3, rng), 2, 3, 0.4, rng)), (x(rng),)),
+    "DoRALinear": lambda rng: (dora(rng), (x(rng),)),
+    "DoRALinear, norm followed": lambda rng: (dora(rng, detach_norm=False), (x(rng),)),
+    "DoRALinear with dropout": lambda rng: (same_mask(dora(rng, dropout=0.4)), (x(rng),)),
+    "ScaledOutput": lambda rng: (ScaledOutput(Linear(D, 3, rng)), (x(rng),)),
+    "ScaledInput": lambda rng: (ScaledInput(Linear(D, 3, rng)), (x(rng),)),
     "Bottleneck": lambda rng: (Bottleneck(D, m, rng), (x(rng),)),
     "SequentialAdapter": lambda rng: (SequentialAdapter(MLP(D, rng), Bottleneck(D, m, rng)), (x(rng),)),
     "ParallelAdapter": lambda rng: (ParallelAdapter(MLP(D, rng), Bottleneck(D, m, rng)), (x(rng),)),

@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "lab": ROOTS | {"model", "methods", "training"},
     "course": ROOTS | {"model", "methods", "generation", "training", "interop", "lab"},
 }
-ONE_METHOD_OF_ANOTHER = {("prompt", "prefix"), ("dora", "lora")}
+ONE_METHOD_OF_ANOTHER = {("prompt", "prefix"), ("dora", "lora"), ("loraplus", "lora")}
 
 
 def tree_of(file):

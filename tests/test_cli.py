@@ -141,7 +141,10 @@ def test_strange_characters_are_replaced_and_reported(run, tmp_path):
         (("finetune", "fine.txt", "--dropout", 1), "dropout must lie in [0, 1)"),
         (("finetune", "fine.txt", "--targets", "*.c_attn"), "'*.c_attn' matches nothing"),
         (("finetune", "fine.txt", "--targets", "*_proj,*.c_fk"), "'*.c_fk' matches nothing"),
-        (("finetune", "fine.txt", "--method", "prompt", "--m", 100), "212 rows of embeddings for 112 tokens do not fit"),
+        (
+            ("finetune", "fine.txt", "--method", "prompt", "--m", 100),
+            "212 rows of embeddings for 112 tokens do not fit",
+        ),
         (("finetune", "fine.txt", "--length", 200), "do not fit into n_positions = 128"),
         (("finetune", "fine.txt", "--lr", "1e30", "--method", "full", "--steps", 9), "Likely causes"),
         (("finetune", "fine.txt", "--lr", "-1"), "lr must lie in"),

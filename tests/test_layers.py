@@ -21,7 +21,8 @@ every_layer = pytest.mark.parametrize("name", LAYERS)
 
 ONE_INPUT = ["Linear", "LayerNorm", "GELU", "Dropout", "Dropout off", "TiedHead", "CausalSelfAttention", "MLP", "Block",
          "LoRALinear", "LoRALinear with dropout", "Bottleneck", "SequentialAdapter", "ParallelAdapter",
-         "DropPrompt"]  # fmt: skip
+         "DropPrompt", "DoRALinear", "DoRALinear, norm followed", "DoRALinear with dropout",
+         "ScaledOutput", "ScaledInput"]  # fmt: skip
 
 
 def run(layer, inputs, seed=3):
@@ -259,7 +260,8 @@ def test_frozen_layers_pass_the_same_dx_through_and_keep_no_gradient(name):
 
 
 @pytest.mark.parametrize("name", ["MLP", "CausalSelfAttention", "Block", "GPT2", "LoRALinear", "SequentialAdapter",
-                                  "ReparametrisedPrefix"])  # fmt: skip
+                                  "ReparametrisedPrefix", "DoRALinear", "DoRALinear, norm followed",
+                                  "ScaledOutput", "ScaledInput"])  # fmt: skip
 def test_each_parameter_can_be_trained_alone(name):
     """Whatever else is frozen, its gradient is the same."""
     layer, inputs = specimen(name)

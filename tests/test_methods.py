@@ -43,7 +43,7 @@ from minipeft import (
 )
 from minipeft.files import read_npz
 from minipeft.lab.gradcheck import gradcheck
-from minipeft.methods import fingerprint
+from minipeft.methods import fingerprint, surrogate
 
 every_case = pytest.mark.parametrize("case", CASES)
 peft_case = pytest.mark.parametrize("case", PEFT)
@@ -79,10 +79,6 @@ def error_of(act, *inputs):
         act(*inputs)
     except ValueError as error:
         return str(error)
-
-
-def base_bytes_of_all(model):
-    return b"".join(p.data.tobytes() for _, p in model.named_parameters())
 
 
 def base_bytes(model):
@@ -136,8 +132,11 @@ def test_the_seed_decides_the_start(case):
         b"".join(p.data.tobytes() for _, p in get_peft_model(tiny_model(), method, seed).named_parameters())
         for seed in (0, 0, 1)
     )
+    rng = np.random.default_rng(0)
+    before = rng.bit_generator.state
+    method.inject(tiny_model(), rng)
     assert one == same
-    assert (one != other) or one == base_bytes_of_all(tiny_model())  # or nothing is drawn
+    assert (one != other) == (rng.bit_generator.state != before)  # or nothing is drawn
 
 
 @every_case
@@ -162,11 +161,22 @@ def test_what_is_put_into_a_model_in_eval_mode_is_in_eval_mode(case, ids):
 
 @every_case
 def test_gradients_are_those_of_finite_differences(case, batch, rng):
-    model = tiny_peft(case)
-    errors = gradcheck(loss_of(model, batch), model.named_parameters(), rng)
+    with surrogate(tiny_peft(case)) as model:
+        errors = gradcheck(loss_of(model, batch), model.named_parameters(), rng)
     assert errors.keys() == {path for path, p in model.named_parameters() if p.requires_grad}
     assert {path: error for path, error in errors.items()
             if error > (1e-4 if path.endswith("k_proj.bias") else 1e-6)} == {}  # fmt: skip
+
+
+@every_case
+def test_the_surrogate_is_the_model_where_it_stands(case, ids):
+    """And afterwards the model is what it was."""
+    model = tiny_peft(case).eval()
+    before, logits = snapshot(model), model(ids)[0]
+    with surrogate(model):
+        assert np.array_equal(model(ids)[0], logits)
+    assert snapshot(model) == before
+    assert not [path for path, node in model.walk() if getattr(node, "held", None) is not None]
 
 
 @every_case
@@ -294,6 +304,19 @@ def test_what_says_so_merges_without_a_change_and_unwrap_gives_the_base_back(cas
     unwrap(model)
     assert base_bytes(model) == base_bytes(plain)
     assert np.array_equal(model(batch[0])[0], plain(batch[0])[0])
+
+
+@every_case
+def test_what_is_merged_shares_no_array_with_the_base(case, batch):
+    """Full fine-tuning of the merged model writes into every array that it has."""
+    if not CASES[case].merges:
+        return
+    plain = tiny_model()
+    model = get_peft_model(merge(tiny_peft(case)), FullFineTuning())
+    steps(model, batch, 2, rate=0.1)
+    with disabled(model):
+        assert base_bytes(model) == base_bytes(plain)
+    assert base_bytes(unwrap(model)) == base_bytes(plain)
 
 
 @every_case

@@ -12,7 +12,7 @@ WITH = {"": None, "lora/": LoRA(r=3, alpha=5), "prefix/": PrefixTuning(m=4)}
 
 @pytest.fixture(scope="module")
 def torchs():
-    with np.load(Path(__file__).with_name("torch_arrays.npz")) as npz:
+    with np.load(Path(__file__).parent / "data" / "torch_arrays.npz") as npz:
         return dict(npz)
 
 

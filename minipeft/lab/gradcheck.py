@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..methods import surrogate
 from ..model.loss import cross_entropy
 from ..model.module import Module
 from ..training.step import parts
@@ -20,14 +21,16 @@ def gradcheck(loss, parameters, rng=None, eps=1e-5):
         gradcheck(loss, parameters)         any function without arguments that returns (L, backward) for the parameters as
                                             they are now, the same each time; and Parameters, or (path, Parameter) pairs
 
-    Frozen parameters are left out.  rng draws the directions; a fresh generator, if none is given.
+    Frozen parameters are left out.  rng draws the directions; a fresh generator, if none is given.  A model is checked
+    as its surrogate: what a method takes as a constant on its way back (DoRA its norms) is held; a function is not.
 
     Returns {path: relative error}: below about 1e-6 in float64 where the gradient is right.
     Raises: ValueError if nothing is trained
     """
     rng = np.random.default_rng(0) if rng is None else rng
     if isinstance(loss, Module):
-        loss, parameters = loss_of(loss, parameters), loss.named_parameters()
+        with surrogate(loss) as model:
+            return gradcheck(loss_of(model, parameters), model.named_parameters(), rng, eps)
     named = [p if isinstance(p, tuple) else (str(i), p) for i, p in enumerate(parameters)]
     named = [(path, p) for path, p in named if p.requires_grad]
     if not named:
@@ -59,7 +62,11 @@ def gradcheck_layer(layer, inputs, rng=None, eps=1e-5):
 
     Returns {path or "input 0", ...: relative error}; integer inputs have no gradient and are left out.
     """
-    rng = np.random.default_rng(0) if rng is None else rng
+    with surrogate(layer):
+        return errors_of_layer(layer, inputs, np.random.default_rng(0) if rng is None else rng, eps)
+
+
+def errors_of_layer(layer, inputs, rng, eps):
     y, _ = layer(*inputs)
     w = rng.normal(size=y.shape).astype(y.dtype)
     trained = [(path, p) for path, p in layer.named_parameters() if p.requires_grad]

@@ -1,8 +1,11 @@
 """PEFT methods, one a file, each readable alone."""
 
 from .adapter import Adapter
+from .dora import DoRA
 from .full import FullFineTuning
+from .ia3 import IA3
 from .lora import LoRA
+from .loraplus import LoRAPlus
 from .method import (
     Method,
     Stack,
@@ -17,12 +20,14 @@ from .method import (
 from .prefix import PrefixTuning
 from .prompt import PromptTuning
 from .saving import load_adapter, save_adapter
-from .wrapper import After, Beside, Wrapper, wrap
+from .wrapper import After, Beside, Wrapper, surrogate, wrap
 
-METHODS = {method.name: method for method in (LoRA, Adapter, PrefixTuning, PromptTuning, FullFineTuning)}
+METHODS = {
+    method.name: method for method in (LoRA, LoRAPlus, DoRA, IA3, Adapter, PrefixTuning, PromptTuning, FullFineTuning)
+}
 
 __all__ = [
-    "METHODS", "Adapter", "After", "Beside", "FullFineTuning", "LoRA", "Method", "PrefixTuning", "PromptTuning", "Stack",
-    "Wrapper", "disabled", "fingerprint", "get_peft_model", "load_adapter", "merge", "parameter_groups",
-    "records_of", "save_adapter", "unwrap", "wrap",
+    "IA3", "METHODS", "Adapter", "After", "Beside", "DoRA", "FullFineTuning", "LoRA", "LoRAPlus", "Method",
+    "PrefixTuning", "PromptTuning", "Stack", "Wrapper", "disabled", "fingerprint", "get_peft_model",
+    "load_adapter", "merge", "parameter_groups", "records_of", "save_adapter", "surrogate", "unwrap", "wrap",
 ]  # fmt: skip

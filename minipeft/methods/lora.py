@@ -119,4 +119,4 @@ class LoRA(Method):
         def around(linear):
             return LoRALinear(linear, self.r, self.alpha, self.dropout, rng, self.train, self.rslora)
 
-        wrap(model, self.targets, around, kind=Linear)
+        return wrap(model, self.targets, around, kind=Linear)

@@ -29,7 +29,10 @@ class Method:
     merges = False  # what it puts in can be folded into the weights that it stands beside
 
     def inject(self, model, rng):
-        """Wrap layers of the frozen model, or thaw some of its own parameters; all random values come from rng."""
+        """Wrap layers of the frozen model, or thaw some of its own parameters; all random values come from rng.
+
+        What it returns is of no account to get_peft_model; a subclass may want the paths that were wrapped.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not say how it is put into a model")
 
     def as_saved(self):

@@ -9,6 +9,8 @@ so that a method's file holds its path and nothing else.  A path is called like 
 chain(x, f, path) is path(f(x)), with the backwards in reverse.
 """
 
+from contextlib import contextmanager
+
 from ..model.module import Module, chain
 
 wrap = Module.wrap  # wrap(model, targets, around, kind): put around(layer) in the place of every layer that matches
@@ -20,6 +22,7 @@ class Wrapper(Module):
     virtual_tokens = 0  # positions that this wrapper takes from the context window
     only_at_start = False  # True: acts where the sequence begins, and no longer when a cached generation goes on
     cannot_fold = "it is not a change of one weight matrix"
+    held = None  # inside surrogate(model): its constants() as they were on the way in
 
     def __init__(self, base):
         self.base = base
@@ -41,6 +44,9 @@ class Wrapper(Module):
     def own_arrays(self):
         """{name: array} of what this wrapper needs to be saved."""
         return {name: parameter.data for name, parameter in self.own_parameters()}
+
+    def constants(self):
+        """What backward takes as a constant although it depends on what is trained (see surrogate); None: nothing."""
 
     def fold(self):
         """The base layer with this wrapper's effect in its weights (a new layer; the base is left as it is)."""
@@ -102,6 +108,24 @@ class After(Wrapper):
 def wrappers_of(model):
     """(path, wrapper) of every wrapper in the model, outer ones before what they stand around."""
     return [(path, node) for path, node in model.walk() if isinstance(node, Wrapper)]
+
+
+@contextmanager
+def surrogate(model):
+    """with surrogate(model): ...   Inside, the model computes the function whose derivative its backward is.
+
+    Nearly always that is what it computes anyway.  A method may, however, take a quantity as a constant on its way back
+    which is none (DoRA its norms): no finite difference of the loss has such gradients, until the quantity is held.
+    """
+    wrappers = [node for node in (model, *(node for _, node in model.walk())) if isinstance(node, Wrapper)]
+    before = [wrapper.held for wrapper in wrappers]
+    try:
+        for wrapper in wrappers:
+            wrapper.held = wrapper.constants()
+        yield model
+    finally:
+        for wrapper, held in zip(wrappers, before, strict=True):
+            wrapper.held = held
 
 
 def virtual_tokens(model):

@@ -94,7 +94,7 @@ def main():
     saved |= {f"prefix/grad/{path}": p.grad for path, p in prefix.items()}
 
     arrays = {name: a.detach().numpy() if isinstance(a, torch.Tensor) else a for name, a in saved.items()}
-    np.savez_compressed(Path(__file__).resolve().parents[1] / "torch_arrays.npz", **arrays)
+    np.savez_compressed(Path(__file__).resolve().parents[1] / "data" / "torch_arrays.npz", **arrays)
 
 
 if __name__ == "__main__":
