@@ -152,6 +152,15 @@ def tiny_base_parameters(model):
     return [(path, p) for path, p in named if path in paths]
 
 
+def tiny_base_stored(model):
+    """(path, array) of what the base's own layers hold outside Parameters, by the base's own paths."""
+    paths = {path for path, _ in GPT2(CONFIG).walk()}
+    layers = [(path.replace(".base", ""), node) for path, node in model.walk()
+              if isinstance(node, Module) and not isinstance(node, Wrapper)]  # fmt: skip
+    return [(f"{path}.{name}", array) for path, node in layers if path in paths
+            for name, array in node.stored_arrays().items()]  # fmt: skip
+
+
 def loss_of(model, batch):
     """loss() -> (L, backward), the same each time: the dropouts' generators start again from where they are now."""
     ids, targets, mask = batch
@@ -289,7 +298,7 @@ def as_tuple(d_inputs):
 
 
 def reachable(root):
-    """[(array, is it a parameter's)] of all arrays that a closure or an object keeps alive; gradients left out."""
+    """[(array, is it a parameter's or a layer's)] of all that a closure or an object keeps alive; gradients left out."""
     arrays, seen, todo = [], set(), [(root, False)]
     while todo:
         node, owned = todo.pop()
@@ -305,7 +314,7 @@ def reachable(root):
         elif isinstance(node, dict):
             todo += [(child, False) for child in node.values()]
         elif isinstance(node, Module):
-            todo += [(child, False) for child in vars(node).values()]
+            todo += [(child, isinstance(child, np.ndarray)) for child in vars(node).values()]
         elif hasattr(node, "__closure__"):
             todo += [(cell.cell_contents, False) for cell in node.__closure__ or ()]
             todo += [(child, False) for child in node.__defaults__ or ()]
@@ -315,5 +324,5 @@ def reachable(root):
 
 
 def activations(root):
-    """The float arrays kept alive that are nobody's parameter."""
+    """The float arrays kept alive that are no parameter's, nor a layer's own."""
     return [array for array, owned in reachable(root) if array.dtype.kind == "f" and not owned]
