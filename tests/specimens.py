@@ -24,6 +24,7 @@ from minipeft import (
 from minipeft.files import read_npz, write_npz
 from minipeft.methods.adapter import Bottleneck, ParallelAdapter, SequentialAdapter
 from minipeft.methods.lora import LoRALinear
+from minipeft.methods.nf4 import NF4Linear
 from minipeft.methods.prefix import PrefixAttention, PrefixEncoder, ReparametrisedPrefix, ShiftedPositions
 from minipeft.methods.prompt import DropPrompt, SoftPrompt
 from minipeft.model import (
@@ -257,6 +258,9 @@ LAYERS = {
     "GPT2": lambda rng: (small_gpt2(rng), (IDS,)),
     "LoRALinear": lambda rng: (LoRALinear(Linear(D, 3, rng), 2, 3, 0.0, rng), (x(rng),)),
     "LoRALinear with dropout": lambda rng: (same_mask(LoRALinear(Linear(D, 3, rng), 2, 3, 0.4, rng)), (x(rng),)),
+    "NF4Linear": lambda rng: (NF4Linear(Linear(D, 3, rng, 0.5)), (x(rng),)),
+    "LoRALinear on NF4Linear": lambda rng: (
+        LoRALinear(NF4Linear(Linear(D, 3, rng, 0.5)), 2, 3, 0.0, rng), (x(rng),)),
     "Bottleneck": lambda rng: (Bottleneck(D, m, rng), (x(rng),)),
     "SequentialAdapter": lambda rng: (SequentialAdapter(MLP(D, rng), Bottleneck(D, m, rng)), (x(rng),)),
     "ParallelAdapter": lambda rng: (ParallelAdapter(MLP(D, rng), Bottleneck(D, m, rng)), (x(rng),)),

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "lab": ROOTS | {"model", "methods", "training"},
     "course": ROOTS | {"model", "methods", "generation", "training", "interop", "lab"},
 }
-ONE_METHOD_OF_ANOTHER = {("prompt", "prefix"), ("dora", "lora")}
+ONE_METHOD_OF_ANOTHER = {("prompt", "prefix"), ("dora", "lora"), ("qlora", "lora"), ("qlora", "nf4")}
 
 
 def tree_of(file):

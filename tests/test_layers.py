@@ -20,7 +20,7 @@ sizes = st.integers(1, 4)
 every_layer = pytest.mark.parametrize("name", LAYERS)
 
 ONE_INPUT = ["Linear", "LayerNorm", "GELU", "Dropout", "Dropout off", "TiedHead", "CausalSelfAttention", "MLP", "Block",
-         "LoRALinear", "LoRALinear with dropout", "Bottleneck", "SequentialAdapter", "ParallelAdapter",
+         "LoRALinear", "LoRALinear with dropout", "NF4Linear", "Bottleneck", "SequentialAdapter", "ParallelAdapter",
          "DropPrompt"]  # fmt: skip
 
 
