@@ -253,7 +253,8 @@ def compare_with_peft(there, ours, ids, tolerance):
 
     settings = peft.LoraConfig(r=3, lora_alpha=5, target_modules=list(NAMES.values()), task_type="CAUSAL_LM")
     there = peft.get_peft_model(there, settings).train()  # in eval mode a kernel in bfloat16 may stand in
-    there.to(torch.float64 if ours.config.dtype == "float64" else torch.float32)
+    if ours.config.dtype == "float64":
+        there.double()
 
     def theirs(path):
         block, name, letter = re.match(r"(h\.\d)\.(.*)\.([AB])", path).groups()
@@ -294,23 +295,26 @@ def test_lora_in_peft_on_the_same_weight_has_the_same_logits_and_gradients(tmp_p
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_gpt2_in_peft_on_bitsandbytes_has_the_same_logits_and_gradients(tmp_path):
-    """Live.  The blocks of their fused c_attn are those of q, k and v; its scales in 8 bits would share one mean, so they
-    are not quantised here."""
-    bnb, torch, _ = (pytest.importorskip(name) for name in ("bitsandbytes", "torch", "peft"))
-    from minipeft.interop import load_gpt2
+@pytest.mark.parametrize(("double", "tolerance"), [(False, 1e-6), (True, 1e-2)])
+def test_a_base_that_transformers_holds_in_4_bits_computes_the_same(double, tolerance, tmp_path):
+    """Live: its base by bitsandbytes, LoRA by peft, from our file and from our A and B."""
+    _, torch, peft, transformers, *_ = (pytest.importorskip(name) for name in
+        ("bitsandbytes", "torch", "peft", "transformers", "accelerate", "safetensors"))  # fmt: skip
+    from minipeft.interop import export_peft, load_gpt2
 
-    there, ids = a_gpt2_of_torch(tmp_path, torch.float32)
-    model = moved(get_peft_model(load_gpt2(tmp_path), QLoRA(**(vars(QLORA) | {"double": False}))))
-    for name, conv in [(name, one) for name, one in there.named_modules() if type(one).__name__ == "Conv1D"]:
-        layer = bnb.nn.Linear4bit(*conv.weight.shape, compute_dtype=torch.float32, compress_statistics=False)
-        layer.weight = bnb.nn.Params4bit(conv.weight.data.T.contiguous(), requires_grad=False, quant_type="nf4",
-                                         compress_statistics=False, module=layer)  # fmt: skip
-        layer.bias = torch.nn.Parameter(conv.bias.data.clone(), requires_grad=False)
-        parent, _, leaf = name.rpartition(".")
-        setattr(there.get_submodule(parent), leaf, layer.to("cpu"))
-    there.is_loaded_in_4bit = True
-    compare_with_peft(there, model, ids, 1e-6)
+    _, ids = a_gpt2_of_torch(tmp_path / "base", torch.float32)
+    method = QLoRA(**(vars(QLORA) | {"double": double}))
+    model = moved(get_peft_model(load_gpt2(tmp_path / "base"), method))
+    export_peft(model, tmp_path / "adapter")
+    bits = transformers.BitsAndBytesConfig(**method.quantization_config(), bnb_4bit_compute_dtype=torch.float32)
+
+    def in_4_bits():
+        settings = {"quantization_config": bits, "dtype": torch.float32, "device_map": "cpu"}
+        return transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "base", **settings)
+
+    there = peft.PeftModel.from_pretrained(in_4_bits(), tmp_path / "adapter").train()
+    assert relative(model(ids)[0], there(torch.tensor(ids)).logits.detach().numpy()) < tolerance
+    compare_with_peft(in_4_bits(), model, ids, tolerance)
 
 
 # Errors and bytes: the numbers of the docstrings

@@ -36,6 +36,13 @@ class QLoRA(LoRA):
 
     name, identity_at_init = "qlora", False
 
+    def quantization_config(self):
+        """For transformers.BitsAndBytesConfig, to hold a base in the same 4 bits: in a file of peft, a QLoRA is a LoRA.
+
+        With double, the scales of q, k and v share one s̄ there, since they are one matrix, and have one each here.
+        """
+        return {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": self.double}
+
     def inject(self, model, rng):
         store_in_4_bits(model, "h.*", self.double)
         super().inject(model, rng)
