@@ -27,6 +27,7 @@ from minipeft.methods.adapter import Bottleneck, ParallelAdapter, SequentialAdap
 from minipeft.methods.dora import DoRALinear
 from minipeft.methods.ia3 import ScaledInput, ScaledOutput
 from minipeft.methods.lora import LoRALinear
+from minipeft.methods.nf4 import NF4Linear
 from minipeft.methods.prefix import PrefixAttention, PrefixEncoder, ReparametrisedPrefix, ShiftedPositions
 from minipeft.methods.prompt import DropPrompt, SoftPrompt
 from minipeft.model import (
@@ -163,6 +164,15 @@ def tiny_base_parameters(model):
     return [(path, p) for path, p in named if path in paths]
 
 
+def tiny_base_stored(model):
+    """(path, array) of what the base's own layers hold outside Parameters, by the base's own paths."""
+    paths = {path for path, _ in GPT2(CONFIG).walk()}
+    layers = [(path.replace(".base", ""), node) for path, node in model.walk()
+              if isinstance(node, Module) and not isinstance(node, Wrapper)]  # fmt: skip
+    return [(f"{path}.{name}", array) for path, node in layers if path in paths
+            for name, array in node.stored_arrays().items()]  # fmt: skip
+
+
 def loss_of(model, batch):
     """loss() -> (L, backward), the same each time: the dropouts' generators start again from where they are now."""
     ids, targets, mask = batch
@@ -269,6 +279,9 @@ LAYERS = {
     "DoRALinear with dropout": lambda rng: (same_mask(dora(rng, dropout=0.4)), (x(rng),)),
     "ScaledOutput": lambda rng: (ScaledOutput(Linear(D, 3, rng)), (x(rng),)),
     "ScaledInput": lambda rng: (ScaledInput(Linear(D, 3, rng)), (x(rng),)),
+    "NF4Linear": lambda rng: (NF4Linear(Linear(D, 3, rng, 0.5)), (x(rng),)),
+    "LoRALinear on NF4Linear": lambda rng: (
+        LoRALinear(NF4Linear(Linear(D, 3, rng, 0.5)), 2, 3, 0.0, rng), (x(rng),)),
     "Bottleneck": lambda rng: (Bottleneck(D, m, rng), (x(rng),)),
     "SequentialAdapter": lambda rng: (SequentialAdapter(MLP(D, rng), Bottleneck(D, m, rng)), (x(rng),)),
     "ParallelAdapter": lambda rng: (ParallelAdapter(MLP(D, rng), Bottleneck(D, m, rng)), (x(rng),)),
@@ -310,7 +323,7 @@ def as_tuple(d_inputs):
 
 
 def reachable(root):
-    """[(array, is it a parameter's)] of all arrays that a closure or an object keeps alive; gradients left out."""
+    """[(array, is it a parameter's or a layer's)] of all that a closure or an object keeps alive; gradients left out."""
     arrays, seen, todo = [], set(), [(root, False)]
     while todo:
         node, owned = todo.pop()
@@ -326,7 +339,7 @@ def reachable(root):
         elif isinstance(node, dict):
             todo += [(child, False) for child in node.values()]
         elif isinstance(node, Module):
-            todo += [(child, False) for child in vars(node).values()]
+            todo += [(child, isinstance(child, np.ndarray)) for child in vars(node).values()]
         elif hasattr(node, "__closure__"):
             todo += [(cell.cell_contents, False) for cell in node.__closure__ or ()]
             todo += [(child, False) for child in node.__defaults__ or ()]
@@ -336,5 +349,5 @@ def reachable(root):
 
 
 def activations(root):
-    """The float arrays kept alive that are nobody's parameter."""
+    """The float arrays kept alive that are no parameter's, nor a layer's own."""
     return [array for array, owned in reachable(root) if array.dtype.kind == "f" and not owned]

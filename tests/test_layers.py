@@ -22,7 +22,7 @@ every_layer = pytest.mark.parametrize("name", LAYERS)
 ONE_INPUT = ["Linear", "LayerNorm", "GELU", "Dropout", "Dropout off", "TiedHead", "CausalSelfAttention", "MLP", "Block",
          "LoRALinear", "LoRALinear with dropout", "Bottleneck", "SequentialAdapter", "ParallelAdapter",
          "DropPrompt", "DoRALinear", "DoRALinear, norm followed", "DoRALinear with dropout",
-         "ScaledOutput", "ScaledInput"]  # fmt: skip
+         "ScaledOutput", "ScaledInput", "NF4Linear"]  # fmt: skip
 
 
 def run(layer, inputs, seed=3):

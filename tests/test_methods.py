@@ -16,6 +16,7 @@ from specimens import (
     rewrite,
     snapshot,
     tiny_base_parameters,
+    tiny_base_stored,
     tiny_batch,
     tiny_model,
     tiny_peft,
@@ -82,7 +83,9 @@ def error_of(act, *inputs):
 
 
 def base_bytes(model):
-    return {path: p.data.tobytes() for path, p in tiny_base_parameters(model)}
+    """{path: bytes} of all numbers of the base, whether Parameters hold them or not."""
+    parameters = {path: p.data.tobytes() for path, p in tiny_base_parameters(model)}
+    return parameters | {path: array.tobytes() for path, array in tiny_base_stored(model)}
 
 
 # Put in
@@ -106,7 +109,8 @@ def test_it_returns_the_model_it_was_given(case, model):
 def test_only_what_the_method_added_is_trained(case):
     model = get_peft_model(tiny_model(), CASES[case])
     base = {id(p) for _, p in tiny_base_parameters(model)}
-    assert len(base) == len(tiny_model().named_parameters())
+    stored = {path.rpartition(".")[0] for path, _ in tiny_base_stored(model)}  # layers that hold no weight, but codes
+    assert len(base) + len(stored) == len(tiny_model().named_parameters())
     assert any(p.grad is not None for _, p in model.named_parameters())
     kept = {id(one.parameter) for one in model.peft[0].kept}
     assert {id(p) for _, p in model.named_parameters() if id(p) in base and p.grad is not None} == kept
@@ -214,10 +218,12 @@ def test_training_leaves_the_base_bit_for_bit_and_frozen(case, batch):
     before = base_bytes(model)
     added = {path: p.data.copy() for path, p in model.named_parameters() if p.requires_grad}
     steps(model, batch, 4, rate=0.1)
-    assert base_bytes(model) == before == base_bytes(tiny_model())
+    assert base_bytes(model) == before
+    assert before == base_bytes(tiny_model()) or tiny_base_stored(model)
     assert all(p.grad is None for _, p in tiny_base_parameters(model))
     still = [path for path, p in model.named_parameters() if path in added and np.array_equal(p.data, added[path])]
     assert still == []
+    assert base_bytes(unwrap(model)) == base_bytes(tiny_model())
 
 
 @every_case

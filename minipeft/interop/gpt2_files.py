@@ -109,9 +109,15 @@ def save_gpt2(model, path):
     if (Path(path) / "adapter_config.json").exists():
         raise FileError(f"{path} holds an adapter, which transformers would load with the model: choose another folder")
     parameters = dict(model.named_parameters())
+
+    def numbers(path):
+        """A parameter, or the weight of a Linear that stores it in another form, such as 4 bits."""
+        linear = model.get_submodule(path.rpartition(".")[0])
+        return parameters[path].data if path in parameters else linear.matrix()
+
     arrays = {}
     for name, (_, paths) in layout(model.config).items():
-        parts = [parameters[path].data for path in paths]
+        parts = [numbers(path) for path in paths]
         arrays[f"transformer.{name}"] = np.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
     config = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_inner": None, "dtype": model.config.dtype}
     config |= {name: getattr(model.config, name) for name in SIZES}

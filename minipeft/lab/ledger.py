@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..model.layers import Linear
 from ..model.module import Module, Parameter
 
 
@@ -23,8 +24,10 @@ class Row(NamedTuple):
 
 
 def parameter_table(model):
-    """A Row for each parameter, a tied one once."""
-    return [Row(path, p.data.shape, p.data.size, p.requires_grad) for path, p in model.named_parameters()]
+    """A Row for each parameter, a tied one once; then for each weight that a Linear stores in another form."""
+    rows = [Row(path, p.data.shape, p.data.size, p.requires_grad) for path, p in model.named_parameters()]
+    linears = [(path, node) for path, node in model.walk() if isinstance(node, Linear) and node.stored_arrays()]
+    return rows + [Row(f"{path}.weight", one.shape, one.shape[0] * one.shape[1], False) for path, one in linears]
 
 
 def count_parameters(model):

@@ -19,15 +19,17 @@ from .method import (
 )
 from .prefix import PrefixTuning
 from .prompt import PromptTuning
+from .qlora import QLoRA, quantise
 from .saving import load_adapter, save_adapter
 from .wrapper import After, Beside, Wrapper, surrogate, wrap
 
 METHODS = {
-    method.name: method for method in (LoRA, LoRAPlus, DoRA, IA3, Adapter, PrefixTuning, PromptTuning, FullFineTuning)
+    method.name: method
+    for method in (LoRA, LoRAPlus, DoRA, IA3, QLoRA, Adapter, PrefixTuning, PromptTuning, FullFineTuning)
 }
 
 __all__ = [
     "IA3", "METHODS", "Adapter", "After", "Beside", "DoRA", "FullFineTuning", "LoRA", "LoRAPlus", "Method",
-    "PrefixTuning", "PromptTuning", "Stack", "Wrapper", "disabled", "fingerprint", "get_peft_model",
-    "load_adapter", "merge", "parameter_groups", "records_of", "save_adapter", "surrogate", "unwrap", "wrap",
+    "PrefixTuning", "PromptTuning", "QLoRA", "Stack", "Wrapper", "disabled", "fingerprint", "get_peft_model",
+    "load_adapter", "merge", "parameter_groups", "quantise", "records_of", "save_adapter", "surrogate", "unwrap", "wrap",
 ]  # fmt: skip

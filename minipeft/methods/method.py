@@ -329,6 +329,13 @@ def fingerprint(model):
 
 
 def base_arrays(model):
-    """(path, array) of all numbers of a base, parameters in float32."""
+    """(path, array) of all numbers of a base: parameters in float32, then what layers store outside them, as it is."""
     for path, parameter in model.named_parameters():
         yield path, np.ascontiguousarray(parameter.data, "<f4")
+    for path, layer in model.walk():
+        if isinstance(layer, Module):
+            yield from ((f"{path}.{name}", little_endian(array)) for name, array in layer.stored_arrays().items())
+
+
+def little_endian(array):
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("<"))

@@ -23,6 +23,13 @@ def trained_in_base(model):
     return {path: p.data for path, p in base_parameters(model) if id(p) in kept}
 
 
+def lost_in_base(model):
+    """The paths of parameters that a method changed in a layer which another method has replaced since."""
+    there = {id(p) for _, p in model.named_parameters()}
+    kept = [one for record in records_of(model) for one in record.kept if id(one.parameter) not in there]
+    return [one.path for one in kept if not np.array_equal(one.parameter.data, one.data)]
+
+
 def to_json(method):
     """A method as plain numbers and strings."""
     if isinstance(method, Stack):
@@ -61,6 +68,9 @@ def save_adapter(model, path):
     trained, base = trained_in_base(model), records[0].base
     if stray := [path for path, p in base_parameters(model) if p.requires_grad and path not in trained]:
         raise ValueError(f"no method trains {', '.join(stray)}, and loading would not restore them: freeze them")
+    if lost := lost_in_base(model):
+        raise ValueError(f"{lost[0]} was trained, and then its layer gave way to one that holds no such parameter: no file "
+                         "would hold what it learned")  # fmt: skip
     if fingerprint(model) != base:
         raise ValueError("the base was changed after the first method was put in, and no adapter holds that change")
     arrays = own_arrays(model) | trained

@@ -185,7 +185,7 @@ def attend_backward(do, q, k, v, p):
 
     A query stands in one block, so its dq is written there; a key is seen from several, so its dk and dv add up.
     """
-    dq, dk, dv, vT = np.empty_like(q), np.zeros(k.shape, k.dtype), np.zeros(v.shape, v.dtype), transposed(v)
+    dq, dk, dv, vT = np.empty_like(q), np.zeros_like(k, order="C"), np.zeros_like(v, order="C"), transposed(v)
     for (block, seen), pb in zip(causal_blocks(q.shape[2], k.shape[2]), p, strict=True):
         dob = do[:, :, block]
         dv[:, :, seen] += pb.swapaxes(-1, -2) @ dob

@@ -52,7 +52,8 @@ class Parameter:
 
 
 class Module:
-    """A tree of layers.  Attributes that are Parameters, Modules or lists of Modules are its branches."""
+    """A tree of layers.  Attributes that are Parameters, Modules or lists of Modules are its branches; attributes that are
+    arrays are numbers of its own that are never trained, a weight that is stored in another form."""
 
     training = True
 
@@ -84,6 +85,10 @@ class Module:
             if isinstance(node, Parameter):
                 first.setdefault(id(node), (path, node))
         return list(first.values())
+
+    def stored_arrays(self):
+        """{name: array} of the numbers that this layer holds outside Parameters."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
 
     def trains(self):
         """True if any parameter below has a gradient buffer."""

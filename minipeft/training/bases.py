@@ -10,7 +10,7 @@ import numpy as np
 
 from ..files import read_npz, write_npz
 from ..methods import FullFineTuning, get_peft_model
-from ..model import GPT2, GPT2Config
+from ..model import GPT2, GPT2Config, Module
 from .data import (
     ALPHABET,
     PAD,
@@ -60,6 +60,9 @@ def read_base(path, dtype="float64"):
 
 
 def write_base(model, path):
+    """Write a file for read_base.  Raises: ValueError if a layer holds numbers outside Parameters (a weight in 4 bits)"""
+    if held := [path for path, node in model.walk() if isinstance(node, Module) and node.stored_arrays()]:
+        raise ValueError(f"{held[0]} stores its weight in a form for which the file of a base has no place")
     write_npz(path, {"kind": "base", "config": asdict(model.config)}, {n: p.data for n, p in model.named_parameters()})
 
 

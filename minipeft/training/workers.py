@@ -69,8 +69,8 @@ def replica(model, k):
     """The same model once more, number k, with the same arrays, but with gradients and dropouts of its own."""
     shared = {id(getattr(model, "peft", None)): []}  # what stands outside the tree is not needed to train
     for _, node in model.walk():
-        arrays = [node.data] if isinstance(node, Parameter) else vars(node).values()
-        shared |= {id(array): array for array in arrays if isinstance(array, np.ndarray)}
+        arrays = [node.data] if isinstance(node, Parameter) else node.stored_arrays().values()
+        shared |= {id(array): array for array in arrays}
         if isinstance(node, Parameter) and not node.requires_grad:
             shared[id(node)] = node
     twin = deepcopy(model, shared)
