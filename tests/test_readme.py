@@ -4,11 +4,13 @@ import inspect
 import re
 from pathlib import Path
 
+import make_tables
 import numpy as np
 import pytest
 
-from minipeft import AdamW, Beside, LoRA, get_peft_model, load_base, matmul, outer, symbols_batches, train_step
+from minipeft import METHODS, AdamW, Beside, LoRA, get_peft_model, load_base, matmul, outer, symbols_batches, train_step
 from minipeft.__main__ import COMMANDS
+from minipeft.lab.methods_table import with_table
 from minipeft.methods.lora import LoRALinear
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,3 +67,16 @@ def test_the_files_that_it_names_exist():
     names = re.findall(r"`((?:minipeft|notebooks|tests|docs)/[\w./]*)`", README)
     assert names
     assert not [name for name in names if not (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize("page", make_tables.PAGES, ids=lambda page: page.name)
+def test_the_table_of_methods_is_what_the_methods_say(page):
+    """After a change: python tests/tools/make_tables.py"""
+    text = page.read_text(encoding="utf-8")
+    assert text == with_table(text)
+    assert all(f"| {name} | `{method.__name__}` |" in text for name, method in METHODS.items())
+
+
+def test_a_page_without_the_marks_is_refused():
+    with pytest.raises(ValueError, match="once each"):
+        with_table("no marks")

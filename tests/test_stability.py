@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minipeft import get_peft_model
-from minipeft.commands.tour import PLAN
+from minipeft.commands.tour import DEFAULT, methods_named
 from minipeft.training import (
     AdamW,
     encode,
@@ -36,8 +36,8 @@ def spread(*recipe):
     return abs(end_of(recipe[0](), *recipe[1:], nudge=0.0) - end_of(recipe[0](), *recipe[1:], nudge=1e-10))
 
 
-@pytest.mark.parametrize(("label", "method", "prompt"), PLAN, ids=[label for label, _, _ in PLAN])
-def test_the_recipes_of_the_tour(label, method, prompt):
+@pytest.mark.parametrize("method", [method for _, method, _ in methods_named(DEFAULT)], ids=DEFAULT.split(","))
+def test_the_recipes_of_the_tour(method):
     train, held_out = (encode(text) for text in split_lines(read_text("climate")))
     val = text_windows(held_out, 48)
     assert spread(lambda: load_base("english"), method, text_batches(train, 48, 4), 40, method.lr, val) < 1e-8

@@ -1,4 +1,4 @@
-"""Five ways to fine-tune one model, side by side: the English base learns to write about the climate.
+"""Ways to fine-tune one model, side by side: the English base learns to write about the climate.
 
 --out is written over only if it is a figure of the tour.
 """
@@ -10,20 +10,25 @@ import numpy as np
 
 from ..files import FileError, NotWritten, check_place
 from ..lab.ledger import count_parameters, optimizer_bytes, saved_bytes
-from ..methods import Adapter, FullFineTuning, LoRA, PrefixTuning, PromptTuning, disabled, fingerprint, get_peft_model
+from ..methods import METHODS, disabled, fingerprint, get_peft_model
 from ..training import AdamW, encode, evaluate, fit, load_base, read_text, split_lines, text_batches, text_windows
 from .output import saved
 from .settings import at_least
 from .text import line, open_base, write
 
 T, N = 112, 8  # characters in a stretch, stretches in a step; T leaves room for 16 virtual tokens
-PLAN = [  # label, method, how its sampled sentence begins
-    ("LoRA", LoRA(r=8, alpha=16), "The climate "),
-    ("adapters", Adapter(m=16), "The ocean "),
-    ("prefix", PrefixTuning(m=8), "Warm air "),
-    ("prompt", PromptTuning(m=8), "Sea ice "),
-    ("full", FullFineTuning(), "Rainfall "),
-]
+DEFAULT = "lora,adapter,prefix,prompt,full"
+PROMPTS = ("The climate ", "The ocean ", "Warm air ", "Sea ice ", "Rainfall ")  # how a sampled sentence begins, in turn
+
+
+def methods_named(text):
+    """The methods between the commas, each with its own settings: [(name, method, prompt), ...]."""
+    names = text.split(",")
+    if unknown := [name for name in names if name not in METHODS]:
+        raise ValueError(f"there is no method {unknown[0]!r}; there are: {', '.join(METHODS)}")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{twice[0]} stands twice in --methods: a row for each is all there is to see")
+    return [(name, METHODS[name](), PROMPTS[i % len(PROMPTS)]) for i, name in enumerate(names)]
 
 
 FIGURES = (".png", ".pdf", ".svg")
@@ -34,6 +39,9 @@ def add_arguments(parser):
     parser.add_argument(
         "--seed", type=at_least(0), default=0, help="of the starting values, batches and samples (default: 0)"
     )
+    parser.add_argument(
+        "--methods", default=DEFAULT, metavar="NAME,NAME", help=f"of {', '.join(METHODS)} (default: {DEFAULT})"
+    )
     parser.add_argument("--out", default="tour.png", metavar="FILE", help="where the figure goes (default: tour.png)")
 
 
@@ -43,6 +51,7 @@ def run(args):
 
     if check_place(args.out, "figure of the tour", FIGURE).suffix not in FIGURES:
         raise ValueError(f"the figure is written as {', '.join(FIGURES)}; --out {args.out} ends in none of them")
+    plan = methods_named(args.methods)
     train, held_out = split_lines(read_text("climate"))
     new, old = text_windows(encode(held_out), T), text_windows(encode(read_text("prose")), T)
     base = load_base("english", "float32")
@@ -52,7 +61,7 @@ def run(args):
         f"It is fine-tuned on {len(train.splitlines())} sentences about the climate, {args.steps} steps of {N} x {T} "
         f"characters; {len(held_out.splitlines())} sentences are held out.\n"
     )
-    rows = [one_method(*plan, encode(train), new, old, args) for plan in PLAN]
+    rows = [one_method(*one, encode(train), new, old, args) for one in plan]
     print_table(rows, before, before_old)
     print("\nA sentence from each, before and after (the same draws):")
     for row in rows:
