@@ -424,14 +424,12 @@ def test_a_model_and_an_adapter_do_not_share_a_folder(base, tmp_path):
 @pytest.mark.parametrize(
     ("config", "match"),
     [
-        (peft.LoraConfig(r=2, use_dora=True), "use_dora is True, which changes .* load_gpt2 reads the whole model"),
         (peft.LoraConfig(r=2, bias="all"), "bias is 'all'"),
         (peft.LoraConfig(r=2, lora_bias=True), "lora_bias"),
         (peft.LoraConfig(r=2, init_lora_weights="pissa"), "init_lora_weights is 'pissa'"),
         (peft.LoraConfig(r=2, modules_to_save=["ln_f"]), "modules_to_save"),
         (peft.LoraConfig(r=2, trainable_token_indices=[1, 2]), "trainable_token_indices"),
         (peft.LoraConfig(r=2, target_modules=["c_attn", "wte"]), "wte"),
-        (peft.IA3Config(), "IA3"),
         (peft.AdaLoraConfig(init_r=3, target_r=2, total_step=10), "ADALORA"),
         (peft.LNTuningConfig(), "LN_TUNING"),
         (peft.VeraConfig(r=4), "VERA"),

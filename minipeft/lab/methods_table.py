@@ -24,13 +24,13 @@ def methods_table():
 def sentence(method):
     """The first sentence of a class docstring."""
     text = " ".join(inspect.getdoc(method).split("\n\n")[0].split())
-    return re.split(r"(?<=[.;])\s", text)[0].rstrip(".;")
+    return re.split(r"(?<!\.)[.;](?!\.)(?:\s|$)", text)[0]
 
 
 def trains(method):
     """The formula of the line `Trains:`, for the default settings."""
-    text = " ".join(inspect.getdoc(method).split("Trains:")[1].split("\n\n")[0].split())
-    return re.split(r"[;.]", text)[0]
+    text = re.split(r"\n\s*\n|\n[A-Z][\w ]*:", inspect.getdoc(method).split("Trains:")[1])[0]
+    return re.split(r"[;.]", " ".join(text.split()))[0]
 
 
 def with_table(page):
