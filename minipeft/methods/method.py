@@ -199,6 +199,22 @@ def base_parameters(model):
     return [(path, p) for path, p in model.named_parameters() if id(p) not in brought]
 
 
+def thaw(model, globs):
+    """Train the base's own parameters whose paths match, and leave alone what other methods brought.
+
+    The paths are those of the bare base, "h.0.attn.q_proj.bias", whatever stands around the layer by now.
+
+    Raises: ValueError that lists what there is, when a glob matches nothing
+    """
+    named = [(".".join(name for name in path.split(".") if name != "base"), p) for path, p in base_parameters(model)]
+    for glob in globs:
+        matching = [p for path, p in named if fnmatchcase(path, glob)]
+        if not matching:
+            raise ValueError(f"no parameter matches {glob!r}; there are: {', '.join(path for path, _ in named)}")
+        for p in matching:
+            p.requires_grad = True
+
+
 def put_back(model, layers):
     """Put each (path, layer) in its place, in order; return (path, layer) of what stood there, to undo it in turn."""
     done = []
