@@ -23,6 +23,13 @@ def trained_in_base(model):
     return {path: p.data for path, p in base_parameters(model) if id(p) in kept}
 
 
+def trained_but_not_in(arrays, model):
+    """The paths of what is trained, by hand, and would be missing from a file of these arrays."""
+    scaffolded = any(record.method.as_saved() != record.method for record in records_of(model))
+    named = base_parameters(model) if scaffolded else model.named_parameters()  # a scaffold is trained, and dropped
+    return [path for path, p in named if p.requires_grad and path not in arrays]
+
+
 def to_json(method):
     """A method as plain numbers and strings."""
     if isinstance(method, Stack):
@@ -58,12 +65,11 @@ def save_adapter(model, path):
         raise ValueError("this model carries no PEFT method: there is nothing to save")
     if merged := [record.method for record in records if record.merged]:
         raise ValueError(f"{merged[0]} was merged into the weights and cannot be saved apart: save it before merge")
-    trained, base = trained_in_base(model), records[0].base
-    if stray := [path for path, p in base_parameters(model) if p.requires_grad and path not in trained]:
+    arrays, base = own_arrays(model) | trained_in_base(model), records[0].base
+    if stray := trained_but_not_in(arrays, model):
         raise ValueError(f"no method trains {', '.join(stray)}, and loading would not restore them: freeze them")
     if fingerprint(model) != base:
         raise ValueError("the base was changed after the first method was put in, and no adapter holds that change")
-    arrays = own_arrays(model) | trained
     if spoilt := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
         raise ValueError(f"{spoilt[0]} holds numbers that are not finite, and no file with them could be loaded")
     header = {
