@@ -18,4 +18,4 @@ class FullFineTuning(Method):
     name, lr, merges = "full", 1e-3, True
 
     def inject(self, model, rng):
-        thaw(model, ["*"])
+        thaw(model, "*")
