@@ -17,12 +17,19 @@ from .method import (
 from .prefix import PrefixTuning
 from .prompt import PromptTuning
 from .saving import load_adapter, save_adapter
+from .vera import VeRA
 from .wrapper import After, Beside, Wrapper, wrap
 
-METHODS = {method.name: method for method in (LoRA, Adapter, PrefixTuning, PromptTuning, FullFineTuning)}
+METHODS = {
+    method.name: method
+    for method in (
+        LoRA, VeRA, Adapter, PrefixTuning, PromptTuning,
+        FullFineTuning,
+    )
+}  # fmt: skip
 
 __all__ = [
-    "METHODS", "Adapter", "After", "Beside", "FullFineTuning", "LoRA", "Method", "PrefixTuning", "PromptTuning", "Stack",
-    "Wrapper", "disabled", "fingerprint", "get_peft_model", "load_adapter", "merge", "parameter_groups",
-    "records_of", "save_adapter", "unwrap", "wrap",
+    "METHODS", "Adapter", "After", "Beside", "FullFineTuning", "LoRA",
+    "Method", "PrefixTuning", "PromptTuning", "Stack", "VeRA", "Wrapper", "disabled", "fingerprint", "get_peft_model",
+    "load_adapter", "merge", "parameter_groups", "records_of", "save_adapter", "unwrap", "wrap",
 ]  # fmt: skip
