@@ -106,6 +106,13 @@ def test_it_keeps_h_and_u_and_frozen_nothing(rng):
     assert activations(layer.requires_grad_(False)(x)[1]) == []
 
 
+def test_the_projections_are_no_activations_though_layers_see_parts_of_them(model):
+    get_peft_model(model, VeRA(r=3, targets="*"))
+    layer, x = model.h[0].attn.k_proj, np.ones((2, 3, D))
+    assert layer.A.data.base is not None
+    assert saved_bytes(layer(x)[1]) == 8 * 2 * 3 * (3 + D)
+
+
 def test_two_threads_train_it_as_one_does(batch):
     losses = []
     for workers in (1, 2):

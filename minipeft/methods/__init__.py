@@ -17,6 +17,7 @@ from .method import (
 from .prefix import PrefixTuning
 from .prompt import PromptTuning
 from .saving import load_adapter, save_adapter
+from .selective import BitFit, LastBlocks, LayerNormTuning
 from .vera import VeRA
 from .wrapper import After, Beside, Wrapper, wrap
 
@@ -24,12 +25,12 @@ METHODS = {
     method.name: method
     for method in (
         LoRA, VeRA, Adapter, PrefixTuning, PromptTuning,
-        FullFineTuning,
+        BitFit, LayerNormTuning, LastBlocks, FullFineTuning,
     )
 }  # fmt: skip
 
 __all__ = [
-    "METHODS", "Adapter", "After", "Beside", "FullFineTuning", "LoRA",
+    "METHODS", "Adapter", "After", "Beside", "BitFit", "FullFineTuning", "LastBlocks", "LayerNormTuning", "LoRA",
     "Method", "PrefixTuning", "PromptTuning", "Stack", "VeRA", "Wrapper", "disabled", "fingerprint", "get_peft_model",
     "load_adapter", "merge", "parameter_groups", "records_of", "save_adapter", "unwrap", "wrap",
 ]  # fmt: skip

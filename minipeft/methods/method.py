@@ -212,8 +212,8 @@ def thaw(model, targets, name="*", kind=Module):
     for glob in several(targets):
         matching = [p for path, p in named if fnmatchcase(path, f"{glob}.{name}")]
         if not matching:
-            there_is = ", ".join(parent(path) for path, _ in named if fnmatchcase(path, f"*.{name}"))
-            raise ValueError(f"{glob!r} matches nothing that can be trained here; there is: {there_is}")
+            there_is = dict.fromkeys(parent(path) for path, _ in named if fnmatchcase(path, f"*.{name}"))
+            raise ValueError(f"{glob!r} matches nothing that can be trained here; there is: {', '.join(there_is)}")
         for p in matching:
             p.requires_grad = True
 
