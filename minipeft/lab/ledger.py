@@ -53,23 +53,18 @@ def saved_arrays(*backwards):
             continue
         seen.add(id(thing))
         if isinstance(thing, np.ndarray):
-            found[id(owner(thing))] = owner(thing)
+            while isinstance(thing.base, np.ndarray):  # a view keeps the whole array alive
+                thing = thing.base
+            found[id(thing)] = thing
         elif isinstance(thing, Parameter):
-            parameters.add(id(owner(thing.data)))
+            parameters.add(id(thing.data))
         elif isinstance(thing, Module):
-            parameters |= {id(owner(p.data)) for _, p in thing.named_parameters()}
+            parameters |= {id(p.data) for _, p in thing.named_parameters()}
         elif isinstance(thing, (list, tuple)):
             todo += thing
         elif getattr(thing, "__closure__", None):
             todo += [cell.cell_contents for cell in thing.__closure__]
     return [array for key, array in found.items() if key not in parameters]
-
-
-def owner(array):
-    """The array whose memory this one shows: a view keeps all of it alive."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
 
 
 def saved_bytes(*backwards):
