@@ -13,8 +13,9 @@ from importlib import import_module
 PUBLIC = {  # where each public name is; it is imported when it is first asked for, so that `import minipeft` costs nothing
     "model": "GPT2 GPT2Config Linear Module Parameter cross_entropy",
     "model.functional": "gelu matmul outer",
-    "methods": "METHODS IA3 Adapter After Beside DoRA FullFineTuning LoRA LoRAPlus Method PrefixTuning PromptTuning Stack "
-    "Wrapper disabled get_peft_model load_adapter merge save_adapter surrogate unwrap",
+    "methods": "METHODS IA3 Adapter After Beside BitFit DoRA FullFineTuning LastBlocks LayerNormTuning LoRA LoRAPlus Method "
+    "PrefixTuning PromptTuning QLoRA Stack VeRA Wrapper disabled get_peft_model load_adapter merge quantise save_adapter "
+    "surrogate unwrap",
     "training": "SGD AdamW base_names evaluate fit load_base symbols_batches train_step",
     "generation": "generate",
     "lab.gradcheck": "gradcheck gradcheck_layer",

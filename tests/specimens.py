@@ -30,6 +30,7 @@ from minipeft.methods.lora import LoRALinear
 from minipeft.methods.nf4 import NF4Linear
 from minipeft.methods.prefix import PrefixAttention, PrefixEncoder, ReparametrisedPrefix, ShiftedPositions
 from minipeft.methods.prompt import DropPrompt, SoftPrompt
+from minipeft.methods.saving import own_arrays
 from minipeft.model import (
     GELU,
     MLP,
@@ -149,10 +150,10 @@ def tiny_batch(config=CONFIG, N=3, T=6):
 def tiny_peft(case, seed=3):
     """A tiny model with this method in it, away from its own start too; the base is the same as tiny_model()."""
     model = get_peft_model(tiny_model(), CASES[case], seed)
-    base = {id(p) for _, p in tiny_base_parameters(model)}
+    saved = {id(array) for array in own_arrays(model).values()}
     rng = np.random.default_rng(seed)
     for _, p in model.named_parameters():
-        if id(p) not in base or p.requires_grad:
+        if p.requires_grad or id(p.data) in saved:  # what a seed gives again, and no file holds, stays
             p.data += rng.normal(0, 0.3, p.data.shape)
     return model
 

@@ -21,15 +21,21 @@ from .prefix import PrefixTuning
 from .prompt import PromptTuning
 from .qlora import QLoRA, quantise
 from .saving import load_adapter, save_adapter
+from .selective import BitFit, LastBlocks, LayerNormTuning
+from .vera import VeRA
 from .wrapper import After, Beside, Wrapper, surrogate, wrap
 
 METHODS = {
     method.name: method
-    for method in (LoRA, LoRAPlus, DoRA, IA3, QLoRA, Adapter, PrefixTuning, PromptTuning, FullFineTuning)
-}
+    for method in (
+        LoRA, LoRAPlus, DoRA, VeRA, IA3, QLoRA, Adapter, PrefixTuning, PromptTuning,
+        BitFit, LayerNormTuning, LastBlocks, FullFineTuning,
+    )
+}  # fmt: skip
 
 __all__ = [
-    "IA3", "METHODS", "Adapter", "After", "Beside", "DoRA", "FullFineTuning", "LoRA", "LoRAPlus", "Method",
-    "PrefixTuning", "PromptTuning", "QLoRA", "Stack", "Wrapper", "disabled", "fingerprint", "get_peft_model",
-    "load_adapter", "merge", "parameter_groups", "quantise", "records_of", "save_adapter", "surrogate", "unwrap", "wrap",
+    "IA3", "METHODS", "Adapter", "After", "Beside", "BitFit", "DoRA", "FullFineTuning", "LastBlocks", "LayerNormTuning",
+    "LoRA", "LoRAPlus", "Method", "PrefixTuning", "PromptTuning", "QLoRA", "Stack", "VeRA", "Wrapper", "disabled",
+    "fingerprint", "get_peft_model", "load_adapter", "merge", "parameter_groups", "quantise", "records_of",
+    "save_adapter", "surrogate", "unwrap", "wrap",
 ]  # fmt: skip

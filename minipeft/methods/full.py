@@ -5,7 +5,7 @@ Lesson 04 trains it, and looks at what changed.
 
 from dataclasses import dataclass
 
-from .method import Method
+from .method import Method, thaw
 
 
 @dataclass
@@ -18,4 +18,4 @@ class FullFineTuning(Method):
     name, lr, merges = "full", 1e-3, True
 
     def inject(self, model, rng):
-        model.requires_grad_(True)
+        thaw(model, "*")

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from ..model.module import Module, Parameter
+from ..model.module import Module, Parameter, several
 from ..validation import is_seed
 from .wrapper import Wrapper, wrappers_of
 
@@ -202,6 +202,30 @@ def base_parameters(model):
     return [(path, p) for path, p in model.named_parameters() if id(p) not in brought]
 
 
+def thaw(model, targets, name="*", kind=Module):
+    """Train what is called `name` in the base's own layers whose paths match; leave alone what other methods brought.
+
+    targets: a glob, or several, over paths of the bare base, whatever stands around the layers by now.  kind: only layers
+    of this class count.
+
+    Raises: ValueError that lists what there is, when a glob matches nothing
+    """
+    named = [(path, p) for path, p in base_parameters(model) if isinstance(model.get_submodule(parent(path)), kind)]
+    named = [(".".join(part for part in path.split(".") if part != "base"), p) for path, p in named]
+    for glob in several(targets):
+        matching = [p for path, p in named if fnmatchcase(path, f"{glob}.{name}")]
+        if not matching:
+            there_is = dict.fromkeys(parent(path) for path, _ in named if fnmatchcase(path, f"*.{name}"))
+            raise ValueError(f"{glob!r} matches nothing that can be trained here; there is: {', '.join(there_is)}")
+        for p in matching:
+            p.requires_grad = True
+
+
+def parent(path):
+    """The path of the layer that holds what stands at this path."""
+    return path.rpartition(".")[0]
+
+
 def put_back(model, layers):
     """Put each (path, layer) in its place, in order; return (path, layer) of what stood there, to undo it in turn."""
     done = []
@@ -287,8 +311,7 @@ def merge(model):
 
 def is_inside(path, model):
     """True if the layer at this path is what another wrapper stands around."""
-    parent, _, name = path.rpartition(".")
-    return name == "base" and isinstance(model.get_submodule(parent), Wrapper)
+    return path.endswith(".base") and isinstance(model.get_submodule(parent(path)), Wrapper)
 
 
 def is_merged(model):

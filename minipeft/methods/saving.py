@@ -30,6 +30,13 @@ def lost_in_base(model):
     return [one.path for one in kept if not np.array_equal(one.parameter.data, one.data)]
 
 
+def trained_but_not_in(arrays, model):
+    """The paths of what is trained, by hand, and would be missing from a file of these arrays."""
+    scaffolded = any(record.method.as_saved() != record.method for record in records_of(model))
+    named = base_parameters(model) if scaffolded else model.named_parameters()  # a scaffold is trained, and dropped
+    return [path for path, p in named if p.requires_grad and path not in arrays]
+
+
 def to_json(method):
     """A method as plain numbers and strings."""
     if isinstance(method, Stack):
@@ -65,15 +72,14 @@ def save_adapter(model, path):
         raise ValueError("this model carries no PEFT method: there is nothing to save")
     if merged := [record.method for record in records if record.merged]:
         raise ValueError(f"{merged[0]} was merged into the weights and cannot be saved apart: save it before merge")
-    trained, base = trained_in_base(model), records[0].base
-    if stray := [path for path, p in base_parameters(model) if p.requires_grad and path not in trained]:
+    arrays, base = own_arrays(model) | trained_in_base(model), records[0].base
+    if stray := trained_but_not_in(arrays, model):
         raise ValueError(f"no method trains {', '.join(stray)}, and loading would not restore them: freeze them")
     if lost := lost_in_base(model):
         raise ValueError(f"{lost[0]} was trained, and then its layer gave way to one that holds no such parameter: no file "
                          "would hold what it learned")  # fmt: skip
     if fingerprint(model) != base:
         raise ValueError("the base was changed after the first method was put in, and no adapter holds that change")
-    arrays = own_arrays(model) | trained
     if spoilt := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
         raise ValueError(f"{spoilt[0]} holds numbers that are not finite, and no file with them could be loaded")
     header = {

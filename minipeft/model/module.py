@@ -142,9 +142,7 @@ class Module:
 
         Raises: ValueError that lists what there is, when a glob matches nothing
         """
-        globs = [pattern] if isinstance(pattern, str) else pattern
-        if not isinstance(globs, (list, tuple)) or not globs or not all(isinstance(glob, str) for glob in globs):
-            raise ValueError(f"targets must be a glob over paths, such as '*.[qv]_proj', or several; not {pattern!r}")
+        globs = several(pattern)
         there_is = [
             path
             for path, node in self.walk()
@@ -158,6 +156,14 @@ class Module:
         for path in reversed(paths):  # inner ones first, so that the paths above them still hold
             self.set_submodule(path, around(self.get_submodule(path)))
         return paths
+
+
+def several(targets):
+    """The globs of a setting that holds one or several.  Raises: ValueError if it does not"""
+    globs = [targets] if isinstance(targets, str) else targets
+    if not isinstance(globs, (list, tuple)) or not globs or not all(isinstance(glob, str) for glob in globs):
+        raise ValueError(f"targets must be a glob over paths, such as '*.[qv]_proj', or several; not {targets!r}")
+    return globs
 
 
 def innermost(layer):

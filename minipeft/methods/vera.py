@@ -1,0 +1,198 @@
+"""VeRA: one pair of random matrices for all layers, and two vectors in each that scale it (Kopiczko et al., 2024)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..model.functional import matmul, total
+from ..model.layers import Dropout, Linear
+from ..model.module import Parameter
+from ..validation import is_real, is_whole
+from .method import Method
+from .wrapper import Beside, Wrapper, wrap
+
+THIRDS = {"q_proj": 0, "k_proj": 1, "v_proj": 2}  # their places in c_attn, the one matrix of all three in GPT-2's files
+
+
+class VeRALinear(Beside):
+    """A frozen Linear, and beside it a random path of which two vectors are trained (Kopiczko et al., 2024, eq. 2).
+
+        y = base(x) + u ⊙ b,   u = z B,   z = h ⊙ d,   h = x A
+        db = Σ dy ⊙ u,   dz = (dy ⊙ b) Bᵀ,   dd = Σ dz ⊙ h
+        dx = base's dx + (dz ⊙ d) Aᵀ
+        A and B are drawn once, for all layers, and frozen: neither dA nor dB is formed
+
+    Dropout, when there is any, acts on the x of this path only.
+
+    Shapes:   x (..., d_in), A (d_in, r), d (r,), h, z (..., r), B (r, d_out), b (d_out,), u, y (..., d_out)
+    Trains:   r + d_out numbers, d and b
+    At init:  y = base(x): d is d_initial in all places, and b = 0
+    """
+
+    def __init__(self, base, A, B, d_initial, dropout, rng):
+        super().__init__(base)
+        self.A, self.B, (r, d_out) = A, B, B.data.shape
+        self.d, self.b = Parameter(np.full(r, d_initial, base.dtype)), Parameter(np.zeros(d_out, base.dtype))
+        self.dropout = Dropout(dropout, rng).train(base.training)
+
+    def path(self, x):
+        A, B, d, b = self.A, self.B, self.d, self.b
+        h = matmul(x, A.data)  # (N, T, r)
+        u = matmul(h * d.data, B.data)  # (N, T, d_out)
+        y = u * b.data
+        h, u = d.keep(h), b.keep(u)  # what a frozen vector does not need is let go
+
+        def backward(dy):
+            dz = matmul(dy * b.data, B.data.T)  # (N, T, r)
+            d.add_grad(total, dz, h)
+            b.add_grad(total, dy, u)
+            return matmul(dz * d.data, A.data.T)
+
+        return y, backward
+
+    def own_arrays(self):
+        """d and b: A and B come again from their seed."""
+        return {"d": self.d.data, "b": self.b.data}
+
+    def pair(self):
+        """(A ⊙ d, B ⊙ b): the A and B of the LoRA, of scale 1, that computes the same."""
+        return self.A.data * self.d.data, self.B.data * self.b.data
+
+    def delta(self):
+        """ΔW = (A ⊙ d) (B ⊙ b), (d_in, d_out)."""
+        A, B = self.pair()
+        return A @ B
+
+    def fold(self):
+        base = self.base.fold() if isinstance(self.base, Wrapper) else self.base
+        return base.plus(self.delta())
+
+
+def projections(d_in, d_out, r, seed, dtype="float32"):
+    """A (d_in, r), uniform in ±√(6/d_in), and B (r, d_out), uniform in ±√(6/r): the numbers that torch draws from a seed.
+
+    So A and B are those of Hugging Face peft, and need not be in a file.  torch and NumPy's RandomState have the same
+    Mersenne Twister; torch makes a float32 of 24 of its bits, multiplies and adds, and rounds once.
+    """
+    bits = np.random.RandomState(seed).randint(0, 1 << 32, r * (d_in + d_out), dtype=np.uint32)
+    u = (bits & 0xFFFFFF) / (1 << 23) - 1  # in [−1, 1)
+    A, B = u[: r * d_in] * np.float32((6 / d_in) ** 0.5), u[r * d_in :] * np.float32((6 / r) ** 0.5)
+    return tuple(P.astype("float32").reshape(-1, n).T.astype(dtype, "C") for P, n in ((A, d_in), (B, r)))
+
+
+def shared(layers, r, seed):
+    """{path: (A, B)} for {path: Linear}: of one A and one B, as wide as the widest layer, the part that fits each.
+
+    That is the first d_in rows of A, and the first d_out columns of B; for k and v the second and the third d_out columns,
+    as in peft, where q, k and v are one matrix.  Layers that take the same part share its Parameter.
+    """
+    start = {path: THIRDS.get(path.rpartition(".")[2], 0) * layer.shape[1] for path, layer in layers.items()}
+    end = {path: start[path] + layer.shape[1] for path, layer in layers.items()}
+    widest, dtype = max(layer.shape[0] for layer in layers.values()), next(iter(layers.values())).dtype
+    A, B = projections(widest, max(end.values()), r, seed, dtype)
+    parts, found = {}, {}
+    for path, layer in layers.items():
+        d_in, columns = layer.shape[0], (start[path], end[path])
+        part_A = parts.setdefault(d_in, Parameter(A[:d_in], False))
+        part_B = parts.setdefault(columns, Parameter(B[:, slice(*columns)], False))
+        found[path] = part_A, part_B
+    return found
+
+
+@dataclass
+class VeRA(Method):
+    """VeRA on every Linear whose path matches `targets`.
+
+    r: rank; far above LoRA's, since it costs r numbers a layer (256 in peft, which is wider than the models shipped here)
+    d_initial: where d starts; b starts at 0
+    dropout: on the input of the path
+    targets: a glob over paths of Linears, or several
+    projection_seed: of A and B; apart from the seed of get_peft_model, so that all adapters of a model can share them
+
+    Trains:   r + d_out numbers for each target
+    Raises:   ValueError for r < 1, d_initial = 0 (no gradient would ever leave zero), a dropout outside [0, 1), or a
+              projection_seed outside 0 ... 2³² − 1
+    """
+
+    r: int = 64
+    d_initial: float = 0.1
+    dropout: float = 0.0
+    targets: str | tuple = "*.[qv]_proj"
+    projection_seed: int = 0
+
+    name, lr, merges = "vera", 1e-1, True
+
+    def inject(self, model, rng):
+        check_vera(self)
+        paths = wrap(model, self.targets, lambda linear: linear, kind=Linear)  # only to see how wide they are
+        layers = {path: model.get_submodule(path) for path in paths}
+        for path, (A, B) in shared(layers, self.r, self.projection_seed).items():
+            model.set_submodule(path, VeRALinear(layers[path], A, B, self.d_initial, self.dropout, rng))
+
+    def to_peft(self, matrices):
+        """(config, {key: array}) of peft, for {"h.0.attn.c_attn": [q, k, v], "h.0.mlp.c_fc": [c_fc], ...} of VeRALinears.
+
+            here                         there
+            A, as wide as the widest     vera_A = Aᵀ (r, d_in)
+            B, as wide as the widest     vera_B = Bᵀ (d_out, r)
+            d                            {matrix}.vera_lambda_d (r,)
+            b of q, k, v                 {matrix}.vera_lambda_b = [b_q b_k b_v] (3 D,); 0 for None, one without VeRA
+
+        Raises: ValueError where q, k and v have each a d of their own, as they do when trained here: there is one for all
+        three there.  Then pair() gives them as LoRAs.
+        """
+        arrays, parts = {}, {name: [part for part in row if part] for name, row in matrices.items()}
+        for name, row in matrices.items():
+            d, b = parts[name][0].d.data, parts[name][0].b.data
+            if any(not np.array_equal(part.d.data, d) for part in parts[name]):
+                raise ValueError(f"peft's VeRA has one d for all of {name}; here its parts have each their own")
+            arrays[f"{name}.vera_lambda_d"] = d
+            arrays[f"{name}.vera_lambda_b"] = np.concatenate(
+                [part.b.data if part else np.zeros_like(b) for part in row]
+            )
+        d_in = max(row[0].shape[0] for row in parts.values())
+        d_out = max(len(array) for key, array in arrays.items() if key.endswith("_b"))
+        A, B = projections(d_in, d_out, self.r, self.projection_seed)
+        config = {"peft_type": "VERA", "r": self.r, "d_initial": self.d_initial, "vera_dropout": self.dropout,
+                  "projection_prng_key": self.projection_seed, "save_projection": True}  # fmt: skip
+        return config, {"vera_A": A.T, "vera_B": B.T} | arrays
+
+    @classmethod
+    def from_peft(cls, config, arrays, matrices):
+        """(method, {path: array}) for what peft saved, with vera_A and vera_B or without.
+
+        matrices: {"h.0.attn.c_attn": [paths of q, k and v], ...}.  The d that they share comes as one array under three
+        paths, and shall be one Parameter.
+
+        Raises: ValueError if vera_A and vera_B are not those of the seed
+        """
+        r, seed, found = config["r"], config.get("projection_prng_key", 0), {}
+        if "vera_A" in arrays:
+            check_projections(arrays["vera_A"].T, arrays["vera_B"].T, seed)
+        for name, paths in matrices.items():
+            d, bs = arrays[f"{name}.vera_lambda_d"], np.split(arrays[f"{name}.vera_lambda_b"], len(paths))
+            found |= {f"{path}.d": d for path in paths} | {f"{path}.b": b for path, b in zip(paths, bs, strict=True)}
+        targets = tuple(path for paths in matrices.values() for path in paths)
+        return cls(r, config.get("d_initial", 0.1), config.get("vera_dropout", 0.0), targets, seed), found
+
+
+def check_vera(settings):
+    if not is_whole(settings.r, 1):
+        raise ValueError(f"r must be a whole number of at least 1, not {settings.r!r}")
+    if not is_real(settings.d_initial) or settings.d_initial == 0:
+        raise ValueError(
+            f"d_initial must be a number other than 0, not {settings.d_initial!r}: b starts at 0, and with d at 0, too, "
+            "neither would ever have a gradient"
+        )
+    if not is_whole(settings.projection_seed, 0, 2**32 - 1):
+        raise ValueError(f"projection_seed must be a whole number in 0 ... 2**32 - 1, not {settings.projection_seed!r}")
+
+
+def check_projections(A, B, seed):
+    """Not to the last bit: how torch rounds depends on the processor."""
+    for P, ours in zip((A, B), projections(len(A), B.shape[1], len(B), seed), strict=True):
+        if not np.allclose(P, ours, rtol=1e-5, atol=1e-6):
+            raise ValueError(
+                f"vera_A and vera_B are not what projection_prng_key = {seed} gives, and a file of ours would hold the seed "
+                "only: merge the adapter in peft, and load the whole model with load_gpt2"
+            )

@@ -1,0 +1,412 @@
+"""What is particular to VeRA: projections that no layer owns, no step moves and no file holds."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+from parity import differences, distance, load
+from specimens import CONFIG, activations, gradients, loss_of, off_start, tiny_model, tiny_peft
+
+from minipeft import (
+    GPT2,
+    FullFineTuning,
+    GPT2Config,
+    LoRA,
+    Stack,
+    get_peft_model,
+    gradcheck_layer,
+    load_adapter,
+    merge,
+    save_adapter,
+)
+from minipeft.files import read_npz
+from minipeft.lab.ledger import count_parameters, saved_bytes
+from minipeft.methods import VeRA
+from minipeft.methods.lora import LoRALinear
+from minipeft.methods.vera import VeRALinear, projections
+from minipeft.model import Linear, Parameter
+from minipeft.training import AdamW, fit
+
+D = CONFIG.n_embd
+ARRAYS = load("vera_arrays.npz")
+
+
+def linear(rng, d_in=5, d_out=4):
+    return off_start(Linear(d_in, d_out, rng)).requires_grad_(False)
+
+
+def vera_layer(rng, r=3, dropout=0.0):
+    """A VeRALinear off its start."""
+    A, B = (Parameter(P, False) for P in projections(5, 4, r, 0, "float64"))
+    layer = VeRALinear(linear(rng), A, B, 0.1, dropout, rng)
+    for p in (layer.d, layer.b):
+        p.data += rng.normal(0, 0.5, p.data.shape)
+    return layer
+
+
+def veras(model):
+    return {path: node for path, node in model.walk() if isinstance(node, VeRALinear)}
+
+
+# What is computed
+
+
+def test_it_is_the_formula_of_the_paper(rng):
+    layer, x = vera_layer(rng), rng.normal(size=(2, 3, 5))
+    A, B, d, b = (p.data for p in (layer.A, layer.B, layer.d, layer.b))
+    expected = layer.base(x)[0] + x @ A @ np.diag(d) @ B @ np.diag(b)
+    assert np.allclose(layer(x)[0], expected, rtol=1e-13)
+    assert np.allclose(layer.delta(), A @ np.diag(d) @ B @ np.diag(b), rtol=1e-13)
+    merged = layer.fold()
+    assert np.array_equal(merged.weight.data, layer.base.weight.data + layer.delta())
+    assert np.array_equal(merged.bias.data, layer.base.bias.data)
+
+
+def test_it_is_a_lora_whose_factors_hang_together(rng):
+    layer, x = vera_layer(rng), rng.normal(size=(2, 3, 5))
+    lora = LoRALinear(layer.base, 3, 3, 0.0, rng)
+    lora.A.data[...], lora.B.data[...] = layer.pair()
+    assert np.allclose(layer(x)[0], lora(x)[0], rtol=1e-13)
+
+
+@pytest.mark.parametrize("trained", ["db", "d", "b"])
+def test_its_gradients_by_itself(rng, trained):
+    layer, x = vera_layer(rng), rng.normal(size=(2, 3, 5))
+    layer.d.requires_grad, layer.b.requires_grad = "d" in trained, "b" in trained
+    errors = gradcheck_layer(layer, (x,), rng)
+    assert errors.keys() == {*trained, "input 0"}
+    assert max(errors.values()) < 1e-7
+
+
+def test_at_the_start_only_b_has_a_gradient(batch):
+    model = get_peft_model(tiny_model(), VeRA(r=4, d_initial=0.25))
+    loss_of(model, batch)()[1]()
+    for layer in veras(model).values():
+        assert (layer.d.data == 0.25).all()
+        assert not layer.b.data.any()
+        assert not layer.d.grad.any()
+        assert layer.b.grad.any()
+
+
+def test_its_dropout_acts_on_its_own_path_only(rng):
+    layer, x = vera_layer(rng, dropout=0.5), rng.normal(size=(1, 3, 5))
+    drawn = [layer(x)[0] for _ in range(3000)]
+    assert not np.array_equal(drawn[0], drawn[1])
+    assert abs(np.mean(drawn, axis=0) - layer.eval()(x)[0]).max() < 0.15
+    layer.train().b.data[:] = 0
+    assert np.array_equal(layer(x)[0], layer.base(x)[0])
+
+
+def test_it_keeps_h_and_u_and_frozen_nothing(rng):
+    layer, x = vera_layer(rng), rng.normal(size=(2, 3, 5))
+    h, u = 2 * 3 * 3 * 8, 2 * 3 * 4 * 8
+    assert saved_bytes(layer(x)[1]) == h + u
+    layer.b.requires_grad = False
+    assert saved_bytes(layer(x)[1]) == h
+    assert activations(layer.requires_grad_(False)(x)[1]) == []
+
+
+def test_the_projections_are_no_activations_though_layers_see_parts_of_them(model):
+    get_peft_model(model, VeRA(r=3, targets="*"))
+    layer, x = model.h[0].attn.k_proj, np.ones((2, 3, D))
+    assert layer.A.data.base is not None
+    assert saved_bytes(layer(x)[1]) == 8 * 2 * 3 * (3 + D)
+
+
+def test_two_threads_train_it_as_one_does(batch):
+    losses = []
+    for workers in (1, 2):
+        model = get_peft_model(tiny_model(), VeRA(r=4))
+        losses.append(fit(model, [batch], 5, AdamW(model, lr=0.05), progress=False, workers=workers).loss)
+    assert np.allclose(*losses, rtol=1e-12)
+
+
+# The projections
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1])
+def test_they_are_the_numbers_that_torch_draws(seed):
+    """To the last bit on a processor that multiplies and adds in one step; that of the stored arrays does."""
+    A, B = (ARRAYS[f"drawn/{seed}/{name}"].T for name in "AB")
+    ours = projections(len(A), B.shape[1], len(B), seed)
+    assert all(np.array_equal(P, theirs) for P, theirs in zip(ours, (A, B), strict=True))
+    assert {P.dtype for P in ours} == {np.dtype("float32")}
+
+
+def test_in_float64_they_are_the_same_numbers():
+    for one, other in zip(projections(9, 5, 4, 3), projections(9, 5, 4, 3, "float64"), strict=True):
+        assert other.dtype == np.float64
+        assert np.array_equal(one, other)
+
+
+def test_they_are_uniform_as_the_docstring_says():
+    A, B = projections(300, 200, 50, 1)
+    for P, bound in (A, (6 / 300) ** 0.5), (B, (6 / 50) ** 0.5):
+        assert 0.99 * bound < abs(P).max() <= bound * (1 + 1e-6)
+        assert abs(P.std() * 3**0.5 / bound - 1) < 0.02
+        assert abs(P.mean()) < 0.02 * bound
+
+
+def test_numpys_global_generator_is_not_moved():
+    before = np.random.get_state()  # noqa: NPY002
+    get_peft_model(tiny_model(), VeRA(r=4))
+    after = np.random.get_state()  # noqa: NPY002
+    assert np.array_equal(before[1], after[1])
+    assert before[2:] == after[2:]
+
+
+def test_all_layers_share_them():
+    """Parts of equal width and place are one Parameter, others are other views of the same numbers."""
+    layers = veras(get_peft_model(tiny_model(), VeRA(r=6, targets="*")))
+    A, B = projections(4 * D, 4 * D, 6, 0, "float64")
+    first = {"k_proj": D, "v_proj": 2 * D}
+    assert len(layers) == 12
+    for path, layer in layers.items():
+        (d_in, d_out), start = layer.shape, first.get(path.split(".")[-1], 0)
+        assert np.array_equal(layer.A.data, A[:d_in])
+        assert np.array_equal(layer.B.data, B[:, start : start + d_out])
+        assert np.shares_memory(layer.A.data, layers["h.0.mlp.c_proj"].A.data)
+        assert np.shares_memory(layer.B.data, layers["h.0.mlp.c_fc"].B.data)
+        assert layer.A is layers["h.0" + path[3:]].A
+        assert layer.B is layers["h.0" + path[3:]].B
+
+
+def test_a_narrower_choice_of_targets_takes_the_same_columns_of_b():
+    few, all_three = (veras(get_peft_model(tiny_model(), VeRA(r=4, targets=t))) for t in ("*.q_proj", "*.[qkv]_proj"))
+    assert np.array_equal(few["h.1.attn.q_proj"].B.data, all_three["h.1.attn.q_proj"].B.data)
+    assert np.array_equal(few["h.1.attn.q_proj"].A.data, all_three["h.1.attn.q_proj"].A.data)
+
+
+def test_they_are_counted_once_and_as_frozen(model):
+    _, before = count_parameters(model)
+    get_peft_model(model, VeRA(r=4))
+    own = 2 * 2 * (4 + D)
+    assert count_parameters(model) == (own, before + own + D * 4 + 2 * 4 * D)  # A, and the B of q and of v
+
+
+def test_another_projection_seed_is_another_model_and_the_seed_of_the_method_is_not():
+    def B(seed, projection_seed):
+        model = get_peft_model(tiny_model(), VeRA(r=4, projection_seed=projection_seed), seed)
+        return model.h[0].attn.v_proj.B.data
+
+    assert np.array_equal(B(0, 5), B(1, 5))
+    assert not np.array_equal(B(0, 5), B(0, 6))
+
+
+def test_a_file_holds_d_and_b_and_loading_brings_the_projections_back(tmp_path):
+    model = tiny_peft("vera")
+    save_adapter(model, tmp_path / "a.npz")
+    names = {f"h.{i}.attn.{letter}_proj.{name}" for i in range(2) for letter in "qv" for name in "db"}
+    assert read_npz(tmp_path / "a.npz", "adapter")[1].keys() == names
+    loaded = load_adapter(tiny_model(), tmp_path / "a.npz")
+    for path, layer in veras(model).items():
+        assert np.array_equal(veras(loaded)[path].A.data, layer.A.data)
+        assert np.array_equal(veras(loaded)[path].B.data, layer.B.data)
+
+
+def test_training_does_not_move_them_even_under_full_fine_tuning(batch, tmp_path):
+    model = get_peft_model(tiny_model(), Stack((VeRA(r=4), FullFineTuning())))
+    layer = model.h[0].attn.q_proj
+    before, weight = layer.A.data.copy(), layer.base.weight.data.copy()
+    fit(model, [batch], 3, AdamW(model, lr=0.01), progress=False)
+    assert np.array_equal(layer.A.data, before)
+    assert not np.array_equal(layer.base.weight.data, weight)
+    save_adapter(model, tmp_path / "a.npz")
+    assert np.array_equal(load_adapter(tiny_model(), tmp_path / "a.npz")(batch[0])[0], model(batch[0])[0])
+
+
+def test_thawed_by_hand_they_are_not_lost_in_silence(tmp_path):
+    model = tiny_peft("vera").requires_grad_(True, "*.A")
+    with pytest.raises(ValueError, match=r"no method trains h.0.attn.q_proj.A"):
+        save_adapter(model, tmp_path / "a.npz")
+    assert not (tmp_path / "a.npz").exists()
+
+
+def test_two_of_them_with_seeds_of_their_own(batch, tmp_path):
+    stack = Stack((VeRA(r=4), VeRA(r=3, projection_seed=1), LoRA(r=2, targets="*.q_proj")))
+    model = get_peft_model(tiny_model(), stack)
+    for _, p in model.named_parameters():
+        if p.requires_grad:
+            p.data += np.random.default_rng(p.data.size).normal(0, 0.3, p.data.shape)
+    before = model(batch[0])[0]
+    save_adapter(model, tmp_path / "a.npz")
+    assert np.array_equal(load_adapter(tiny_model(), tmp_path / "a.npz")(batch[0])[0], before)
+    assert abs(merge(model)(batch[0])[0] - before).max() < 1e-12
+
+
+# What it refuses
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"r": 0}, "r must be a whole number"),
+        ({"r": 2.0}, "r must be a whole number"),
+        ({"r": True}, "r must be a whole number"),
+        ({"d_initial": 0}, r"d_initial must be a number other than 0.*gradient"),
+        ({"d_initial": np.nan}, "d_initial"),
+        ({"projection_seed": -1}, "projection_seed"),
+        ({"projection_seed": 2**32}, "projection_seed"),
+        ({"projection_seed": None}, "projection_seed"),
+        ({"dropout": 1.0}, "dropout must lie"),
+        ({"targets": "*.nothing"}, "matches nothing"),
+        ({"targets": "*.mlp"}, "matches nothing"),
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_be(settings, match, model):
+    with pytest.raises(ValueError, match=match):
+        get_peft_model(model, VeRA(**settings))
+    assert not veras(model)
+
+
+# As peft has it
+
+
+EVERYWHERE = VeRA(r=5, targets="*")
+
+
+def same(arrays, method):
+    found = differences(arrays, method)
+    assert {what: far for what, far in found.items() if not far < 1e-12} == {}
+    assert len(found) == 2 + 2 * (4 + 6)  # logits and loss; in each block a d for a matrix, a b for a part
+
+
+def test_logits_and_gradients_are_pefts():
+    same(ARRAYS, EVERYWHERE)
+
+
+def test_the_stored_projections_are_ours():
+    A, B = projections(4 * 8, 4 * 8, 5, 0)
+    assert np.array_equal(A, ARRAYS["projection/A"].T)
+    assert np.array_equal(B, ARRAYS["projection/B"].T)
+
+
+def test_with_another_seed_they_would_not_be():
+    found = differences(ARRAYS, VeRA(r=5, targets="*", projection_seed=1))
+    assert min(far for what, far in found.items() if what.endswith((".d", ".b", "logits"))) > 1e-2
+
+
+@pytest.fixture
+def maker():
+    """make_vera_arrays, where peft is installed."""
+    for name in ("torch", "transformers", "peft"):
+        pytest.importorskip(name, reason="needs torch, transformers and peft: pip install minipeft[hf-test]")
+    import make_vera_arrays
+
+    return make_vera_arrays
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("r", [1, 40])
+@pytest.mark.parametrize("seed", [0, 3])
+def test_and_live_with_other_settings(maker, r, seed):
+    same(maker.vera_arrays(seed=4, r=r, projection_prng_key=seed), VeRA(r=r, targets="*", projection_seed=seed))
+    found = differences(maker.vera_arrays(r=r, target_modules=["c_attn"]), VeRA(r=r, targets="*.[qkv]_proj"))
+    assert max(found.values()) < 1e-12
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (16, 32, 96), (64, 96, 288), (256, 384, 384)], ids=str)
+def test_torch_draws_them_now(maker, shape):
+    """Within one rounding: how many there are depends on the processor."""
+    r, d_in, d_out = shape
+    ours = projections(d_in, d_out, r, 11)
+    for P, theirs in zip(ours, maker.projections(r, d_in, d_out, 11).values(), strict=True):
+        assert np.allclose(P, theirs.T, rtol=2e-7, atol=2**-24 * abs(P).max())
+
+
+MATRICES = {  # theirs: ours
+    "attn.c_attn": ["attn.q_proj", "attn.k_proj", "attn.v_proj"],
+    "attn.c_proj": ["attn.o_proj"],
+    "mlp.c_fc": ["mlp.c_fc"],
+    "mlp.c_proj": ["mlp.c_proj"],
+}
+PREFIX = "base_model.model.transformer."
+
+
+def rows(targets):
+    """{"h.0.attn.c_attn": [our paths], ...} of the matrices with these names, in both blocks."""
+    named = {name: parts for name, parts in MATRICES.items() if name in targets}
+    return {f"h.{i}.{name}": [f"h.{i}.{p}" for p in parts] for i in range(2) for name, parts in named.items()}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("save_projection", [True, False])
+@pytest.mark.parametrize("targets", [["attn.c_attn"], [*MATRICES], ["attn.c_attn", "mlp.c_fc"]], ids=str)
+def test_what_peft_saved_is_the_same_function_here(maker, tmp_path, save_projection, targets):
+    from parity import base_of
+    from safetensors.numpy import load_file
+
+    run = maker.vera_run(2, r=6, target_modules=targets, save_projection=save_projection, projection_prng_key=9)
+    run.model.save_pretrained(tmp_path)
+    saved = load_file(tmp_path / "adapter_model.safetensors")
+    arrays = {key.removeprefix(PREFIX).removeprefix("base_model."): array for key, array in saved.items()}
+    assert ("vera_A" in arrays) == save_projection
+    config = run.model.peft_config["default"].to_dict()
+
+    method, values = VeRA.from_peft(config, arrays, rows(targets))
+    model = get_peft_model(base_of(run.saved), method)
+    trained = {path: p for path, p in model.named_parameters() if p.requires_grad}
+    assert trained.keys() == values.keys()
+    for path, array in values.items():
+        trained[path].data[...] = array
+    ids, logits = run.ids.numpy(), run.model(run.ids).logits.detach().numpy()
+    assert distance(model(ids)[0], logits) < 1e-12
+    save_adapter(model, tmp_path / "a.npz")
+    assert np.array_equal(load_adapter(base_of(run.saved), tmp_path / "a.npz")(ids)[0], model(ids)[0])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_given_to_peft_is_the_same_function_there(maker, rng):
+    """q and v only, with one d; k is then a part that VeRA leaves alone."""
+    import torch
+    from parity import base_of
+    from peft import VeraConfig, set_peft_model_state_dict
+
+    method = VeRA(r=6, targets=("*.[qv]_proj", "*.c_proj"), projection_seed=3)
+    fields = method.to_peft({"h.0.mlp.c_proj": [get_peft_model(tiny_model(), method).h[0].mlp.c_proj]})[0]
+    assert VeraConfig(**fields).peft_type == fields.pop("peft_type")
+    run = maker.vera_run(target_modules=["attn.c_attn", "mlp.c_proj"], **fields)
+    model = get_peft_model(base_of(run.saved), method)
+    for layer in veras(model).values():
+        layer.d.data[...] = rng.normal(size=6)
+        layer.b.data[...] = rng.normal(size=layer.b.data.shape)
+    for block in model.h:
+        block.attn.v_proj.d = block.attn.q_proj.d
+    matrices = {
+        name: [layer if isinstance(layer := model.get_submodule(path), VeRALinear) else None for path in row]
+        for name, row in rows(["attn.c_attn", "mlp.c_proj"]).items()
+    }
+    config, arrays = method.to_peft(matrices)
+    assert config | fields == config
+    keys = {key: f"base_model.{key}" if key.startswith("vera_") else PREFIX + key for key in arrays}
+    theirs = {keys[key]: torch.tensor(array.copy()) for key, array in arrays.items()}
+    result = set_peft_model_state_dict(run.model, theirs)
+    assert not result.unexpected_keys
+    assert not [key for key in result.missing_keys if "lambda" in key]
+    assert distance(model(run.ids.numpy())[0], run.model(run.ids).logits.detach().numpy()) < 1e-12
+
+    model.h[1].attn.v_proj.d = deepcopy(model.h[1].attn.v_proj.d)
+    model.h[1].attn.v_proj.d.data += 1
+    with pytest.raises(ValueError, match=r"one d for all of h.1.attn.c_attn"):
+        method.to_peft(matrices)
+
+
+def test_projections_of_another_seed_are_refused():
+    A, B = projections(8, 24, 3, 1)
+    arrays = {f"h.0.attn.c_attn.vera_lambda_{name}": np.ones(n) for name, n in (("d", 3), ("b", 24))}
+    config, row = {"r": 3, "projection_prng_key": 1}, {"h.0.attn.c_attn": ["h.0.attn.q_proj", "h.0.attn.k_proj", "x"]}
+    VeRA.from_peft(config, arrays | {"vera_A": A.T, "vera_B": B.T}, row)
+    with pytest.raises(ValueError, match="projection_prng_key = 0"):
+        VeRA.from_peft(config | {"projection_prng_key": 0}, arrays | {"vera_A": A.T, "vera_B": B.T}, row)
+    with pytest.raises(ValueError, match="projection_prng_key = 1"):
+        VeRA.from_peft(config, arrays | {"vera_A": A.T, "vera_B": B.T + 1e-3}, row)
+
+
+def test_in_float32_too(batch):
+    model = get_peft_model(GPT2(GPT2Config(**(vars(CONFIG) | {"dtype": "float32"}))), VeRA(r=4, targets="*"))
+    assert {P.data.dtype for layer in veras(model).values() for P in (layer.A, layer.B, layer.d)} == {
+        np.dtype("float32")
+    }
+    loss_of(model, batch)()[1]()
+    assert all(np.isfinite(grad).all() for grad in gradients(model).values())
