@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checks import is_whole
 from ..files import FileError, NotWritten, check_place, read_npz
 from ..lab.ledger import count_parameters
 from ..methods import METHODS, get_peft_model, save_adapter
@@ -105,8 +106,8 @@ def check_places(args):
     place = check_place(args.checkpoint, "checkpoint")
     if place.exists() and place.stat().st_size and not args.resume:
         header, _ = read_npz(place, "checkpoint")
-        step, steps = header["step"], header["settings"]["steps"]
-        if step < steps:
+        step, steps = header.get("step"), dict(header.get("settings") or {}).get("steps")
+        if is_whole(step) and is_whole(steps) and step < steps:
             raise ValueError(
                 f"{place} holds a run that was stopped at step {step} of {steps}, and would be lost: go on with it by "
                 "--resume, or choose another name for --checkpoint"
