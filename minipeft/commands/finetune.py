@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checks import is_whole
 from ..files import FileError, NotWritten, check_place, read_npz
 from ..lab.ledger import count_parameters
 from ..methods import METHODS, get_peft_model, save_adapter
@@ -107,7 +106,7 @@ def check_places(args):
     if place.exists() and place.stat().st_size and not args.resume:
         header, _ = read_npz(place, "checkpoint")
         step, steps = header.get("step"), dict(header.get("settings") or {}).get("steps")
-        if is_whole(step) and is_whole(steps) and step < steps:
+        if isinstance(step, int) and isinstance(steps, int) and step < steps:
             raise ValueError(
                 f"{place} holds a run that was stopped at step {step} of {steps}, and would be lost: go on with it by "
                 "--resume, or choose another name for --checkpoint"
