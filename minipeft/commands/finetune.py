@@ -105,8 +105,8 @@ def check_places(args):
     place = check_place(args.checkpoint, "checkpoint")
     if place.exists() and place.stat().st_size and not args.resume:
         header, _ = read_npz(place, "checkpoint")
-        step, steps = header["step"], header["settings"]["steps"]
-        if step < steps:
+        step, steps = header.get("step"), dict(header.get("settings") or {}).get("steps")
+        if isinstance(step, int) and isinstance(steps, int) and step < steps:
             raise ValueError(
                 f"{place} holds a run that was stopped at step {step} of {steps}, and would be lost: go on with it by "
                 "--resume, or choose another name for --checkpoint"
