@@ -32,7 +32,8 @@ from pathlib import Path
 
 from ..files import FileError
 from ..methods import METHODS, Stack, Wrapper, get_peft_model
-from ..methods.method import base_parameters, fingerprint, is_merged, records_of, undone_on_error
+from ..methods.method import is_merged
+from ..methods.records import base_parameters, fingerprint, records_of, undone_on_error
 from ..methods.saving import own_arrays, trained_in_base
 from .peft_folder import PeftFolder, key
 from .peft_lora import lora_deltas

@@ -6,20 +6,11 @@ from .full import FullFineTuning
 from .ia3 import IA3
 from .lora import LoRA
 from .loraplus import LoRAPlus
-from .method import (
-    Method,
-    Stack,
-    disabled,
-    fingerprint,
-    get_peft_model,
-    merge,
-    parameter_groups,
-    records_of,
-    unwrap,
-)
+from .method import Method, Stack, disabled, get_peft_model, merge, parameter_groups, unwrap
 from .prefix import PrefixTuning
 from .prompt import PromptTuning
 from .qlora import QLoRA, quantise
+from .records import fingerprint, records_of
 from .saving import load_adapter, save_adapter
 from .selective import BitFit, LastBlocks, LayerNormTuning
 from .vera import VeRA

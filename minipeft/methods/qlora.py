@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from ..model.layers import Linear
 from .lora import LoRA
-from .method import base_parameters, records_of, undone_on_error
 from .nf4 import NF4Linear
+from .records import base_parameters, records_of, undone_on_error
 from .wrapper import Wrapper, wrap, wrappers_of
 
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from ..files import FileError, read_npz, write_npz
 from ..validation import is_seed
-from .method import Stack, base_parameters, fingerprint, get_peft_model, records_of, undone_on_error
+from .method import Stack, get_peft_model
+from .records import base_parameters, fingerprint, records_of, undone_on_error
 from .wrapper import wrappers_of
 
 
