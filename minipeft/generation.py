@@ -8,7 +8,7 @@ from .methods.prefix import ShiftedPositions
 from .methods.wrapper import Wrapper, virtual_tokens, wrap
 from .model.attention import Attention
 from .model.functional import softmax
-from .model.module import evaluating
+from .model.module import Module, evaluating
 from .process import computing
 from .validation import is_real, is_whole
 
@@ -76,7 +76,10 @@ def choose(logits, temperature, top_k, rng):
     return (heap <= rng.random((len(z), 1)) * heap[:, -1:]).sum(-1)
 
 
-def generate(model, ids, n, temperature=0.0, top_k=None, rng=None, cache=True):
+def generate(
+    model: Module, ids: np.ndarray, n: int, temperature: float = 0.0, top_k: int | None = None,
+    rng: np.random.Generator | None = None, cache: bool = True,
+) -> np.ndarray:  # fmt: skip
     """Append n tokens to each sequence of ids and return them all.
 
     temperature 0 takes the likeliest token each time; above 0 tokens are drawn from softmax(logits / temperature), with

@@ -121,7 +121,7 @@ def test_the_texts_are_in_the_alphabet_and_the_split_loses_nothing():
     train, held_out = split_lines(climate)
     assert sorted((train + held_out).splitlines()) == sorted(climate.splitlines())
     assert len(held_out.splitlines()) == len(climate.splitlines()) // 5
-    for name in ("climate", "prose"):
+    for name in ("climate", "climate_long", "prose", "recipes"):
         assert plain(read_text(name)) == (read_text(name), {})
 
 

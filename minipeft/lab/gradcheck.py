@@ -9,7 +9,7 @@ from ..training.step import parts
 from ..training.workers import dropouts
 
 
-def gradcheck(loss, parameters, rng=None, eps=1e-5):
+def gradcheck(loss, parameters, rng: np.random.Generator | None = None, eps: float = 1e-5) -> dict[str, float]:
     """Compare each parameter's gradient with a central difference along one random direction v.
 
         ⟨dL/dp, v⟩  ≈  (L(p + ε v) − L(p − ε v)) / 2 ε
@@ -57,7 +57,9 @@ def loss_of(model, batch):
     return loss
 
 
-def gradcheck_layer(layer, inputs, rng=None, eps=1e-5):
+def gradcheck_layer(
+    layer: Module, inputs: tuple, rng: np.random.Generator | None = None, eps: float = 1e-5
+) -> dict[str, float]:
     """Check a layer by itself, its parameters and its inputs, under the loss Σ w ⊙ y with random weights w.
 
     Returns {path or "input 0", ...: relative error}; integer inputs have no gradient and are left out.

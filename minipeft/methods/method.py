@@ -102,7 +102,7 @@ class Stack(Method):
             method.after_step(model, step, steps)
 
 
-def get_peft_model(model, method, seed=0, start=None):
+def get_peft_model(model: Module, method: Method, seed: int | None = 0, start: dict | None = None) -> Module:
     """Freeze everything, put something in: the two acts that all of PEFT shares.
 
     The model is changed in place and returned.  A second call freezes what the first put in, and adds to it; to train
@@ -147,7 +147,7 @@ def thaw(model, targets, name="*", kind=Module):
 
 
 @contextmanager
-def disabled(model):
+def disabled(model: Module):
     """with disabled(model): ...   Inside, the model is its base, bit for bit; afterwards the methods are back."""
     records = records_of(model)
     with taken_off(model):
@@ -158,7 +158,7 @@ def disabled(model):
             model.peft = records
 
 
-def unwrap(model):
+def unwrap(model: Module) -> Module:
     """Take off every method, merged ones too; return the model, bit for bit the base that it was, and frozen."""
     records_of(model)
     _, kept = take_off(model)
@@ -168,7 +168,7 @@ def unwrap(model):
     return model
 
 
-def merge(model):
+def merge(model: Module) -> Module:
     """Fold every wrapper into the weights it stands for and drop it: the same function, at no extra cost.
 
     The wrappers are kept out of the tree, in model.peft, so that unwrap still gives the base back bit for bit:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ..model.layers import Linear
+from ..model.module import Module
 from .lora import LoRA
 from .nf4 import NF4Linear
 from .records import base_parameters, records_of, undone_on_error
@@ -63,7 +64,7 @@ def store_in_4_bits(model, targets, double):
     wrap(model, targets, stored, kind=Linear)
 
 
-def quantise(model, targets="h.*", double=True):
+def quantise(model: Module, targets: str | tuple = "h.*", double: bool = True) -> Module:
     """Store each Linear whose path matches in 4 bits, for good; return the model.
 
     The weights in full precision are let go, and with them what unwrap would have brought back after merge.  The model is

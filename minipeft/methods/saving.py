@@ -1,10 +1,12 @@
 """Adapters in files: only what was trained, the settings, and a fingerprint of the base."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 
 from ..files import FileError, read_npz, write_npz
+from ..model.module import Module
 from ..validation import is_seed
 from .method import Stack, get_peft_model
 from .records import base_parameters, fingerprint, records_of, undone_on_error
@@ -60,7 +62,7 @@ def from_json(saved):
         raise FileError(f"the settings {saved.get('settings')} are not those of the method {name}") from error
 
 
-def save_adapter(model, path):
+def save_adapter(model: Module, path: str | Path) -> None:
     """Write what was trained, the method's settings, and the fingerprint of the base, to one npz file.
 
     The file is written whole or not at all, and holds no pickle.  For LoRA on q and v of GPT-2 it is 0.2% of the model.
@@ -93,7 +95,7 @@ def save_adapter(model, path):
     write_npz(path, header, arrays)
 
 
-def load_adapter(model, path):
+def load_adapter(model: Module, path: str | Path) -> Module:
     """Put a saved adapter into the base that it was trained on; return the model, ready to use or to train further.
 
     Raises: FileNotFoundError; ValueError if the file is damaged or not an adapter, belongs to another base, or lacks

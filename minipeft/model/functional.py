@@ -14,12 +14,12 @@ def rows(x):
     return x.reshape(-1, x.shape[-1])
 
 
-def matmul(x, W):
+def matmul(x: np.ndarray, W: np.ndarray) -> np.ndarray:
     """x W over the last axis: (..., I), (I, O) -> (..., O)."""
     return (rows(x) @ W).reshape(*x.shape[:-1], W.shape[-1])
 
 
-def outer(x, dy):
+def outer(x: np.ndarray, dy: np.ndarray) -> np.ndarray:
     """xᵀ dy, summed over batch and time: the dW of y = x W.  (..., I), (..., O) -> (I, O).  (It is not np.outer.)"""
     return rows(x).T @ rows(dy)
 
@@ -87,7 +87,7 @@ def softmax_and_log_target(z, targets):
     return p, log_p
 
 
-def gelu(x):
+def gelu(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """y = ½ x (1 + tanh u) = x σ(z), z = 2u, and dy/dx (Hendrycks & Gimpel, 2016; the form GPT-2 uses).
 
         z = c (x + 0.044715 x³),   c = 2 √(2/π),   σ(z) = 1 / (1 + e⁻ᶻ)

@@ -5,7 +5,7 @@ import numpy as np
 from .functional import softmax_and_log_target
 
 
-def cross_entropy(logits, targets, mask=None):
+def cross_entropy(logits: np.ndarray, targets: np.ndarray, mask: np.ndarray | None = None):
     """Mean negative log-likelihood of the targets, in nats; divide by ln 2 for bits.
 
         L = − Σ w log p[target],   p = softmax(logits),   w = mask / Σ mask

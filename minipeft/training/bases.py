@@ -34,12 +34,12 @@ CONFIGS = {
 }
 
 
-def base_names():
+def base_names() -> list[str]:
     """The names that load_base knows."""
     return sorted(CONFIGS)
 
 
-def load_base(name, dtype="float64"):
+def load_base(name: str, dtype: str = "float64") -> GPT2:
     """A pretrained GPT2: "symbols" (tasks on sequences of symbols) or "english" (documentation, character by character).
 
     Raises: ValueError for another name

@@ -144,7 +144,8 @@ def text_windows(ids, T, n=16):
 
 
 def read_text(name):
-    """A text that comes with the package: "climate" (a sentence a line) or "prose" (a page like documentation)."""
+    """A text that comes with the package: "climate", "climate_long" or "recipes" (a sentence a line), "prose" (a page like
+    documentation), "conversation" (a turn of a chat a line)."""
     return resources.files("minipeft").joinpath("data", f"{name}.txt").read_text(encoding="utf-8")
 
 

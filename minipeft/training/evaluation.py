@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..model.loss import cross_entropy
-from ..model.module import evaluating
+from ..model.module import Module, evaluating
 from ..process import computing
 from .step import parts
 
@@ -24,7 +24,7 @@ class Evaluation(NamedTuple):
         return self.loss / np.log(2)
 
 
-def evaluate(model, batches):
+def evaluate(model: Module, batches: list) -> Evaluation:
     """Mean loss and accuracy over batches of (ids, targets) or (ids, targets, mask), dropout off; nothing is trained.
 
     Raises: ValueError if there is no batch; TypeError for a function, such as fit takes: which batches would be chance

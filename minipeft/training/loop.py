@@ -9,20 +9,23 @@ import numpy as np
 
 from ..files import check_place
 from ..methods.method import after_step
+from ..model.module import Module
 from ..process import computing
 from ..validation import is_real, is_seed, is_whole
-from .checkpoints import Run
+from .checkpoints import History, Run
 from .evaluation import evaluate, several
-from .optimizers import warmup_cosine
+from .optimizers import Optimizer, warmup_cosine
 from .progress import progress_bar
 from .step import Diverged, check_finite, parts, train_step
 from .workers import sharing
 
 
 def fit(
-    model, batches, steps, optimizer, *, schedule=warmup_cosine, clip=1.0, val=None, val_every=50, patience=None,
-    checkpoint=None, checkpoint_every=100, resume=False, seed=0, progress=True, label="training", workers=1,
-):  # fmt: skip
+    model: Module, batches, steps: int, optimizer: Optimizer, *, schedule=warmup_cosine, clip: float | None = 1.0,
+    val: list | None = None, val_every: int = 50, patience: int | None = None, checkpoint: str | Path | None = None,
+    checkpoint_every: int = 100, resume: bool = False, seed: int | None = 0, progress: bool = True,
+    label: str = "training", workers: int = 1,
+) -> History:  # fmt: skip
     """Train for `steps` steps of the optimizer and return the History.
 
     batches: a function rng -> (ids, targets) or (ids, targets, mask), called once a step; or an iterable of such tuples (a

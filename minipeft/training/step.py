@@ -3,7 +3,8 @@
 import numpy as np
 
 from ..model.loss import cross_entropy
-from .optimizers import clip_grad_norm
+from ..model.module import Module
+from .optimizers import Optimizer, clip_grad_norm
 
 
 class Diverged(ArithmeticError):
@@ -24,7 +25,10 @@ def add_gradients(model, batch, weight=1.0):
     return loss
 
 
-def train_step(model, batch, optimizer, clip=1.0, lr_factor=1.0, backpropagate=add_gradients):
+def train_step(
+    model: Module, batch: tuple, optimizer: Optimizer, clip: float | None = 1.0, lr_factor: float = 1.0,
+    backpropagate=add_gradients,
+) -> tuple[float, float]:  # fmt: skip
     """One update of what is trained; return (loss before the update, norm of the gradient before it was clipped).
 
     batch: (ids, targets) or (ids, targets, mask).  clip: largest norm of the gradient, None for no limit.  lr_factor: of

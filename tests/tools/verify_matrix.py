@@ -21,7 +21,16 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ["matplotlib", "tqdm", "joblib", "pytest>=8", "nbval>=0.11", "ipykernel", "jupytext>=1.16"]
+PACKAGES = [
+    "matplotlib",
+    "tqdm",
+    "joblib",
+    "threadpoolctl>=3.5",
+    "pytest>=8",
+    "nbval>=0.11",
+    "ipykernel",
+    "jupytext>=1.16",
+]
 PYTHONS = [
     ("3.10", "numpy==1.26.4"),
     ("3.11", "numpy>=2.4,<2.5"),
