@@ -54,7 +54,8 @@ def variants(method):
     found = {method.name: method()}
     for field in fields(method):
         values = get_args(field.type) if get_origin(field.type) is Literal else ()
-        values = (True, False) if field.type is bool else (0.0, 0.3) if field.name == "dropout" else values
+        values = (True, False) if field.type is bool else values
+        values = {"dropout": (0.3,), "r": (3,)}.get(field.name, values)  # the models of these tests are 8 wide
         found |= {f"{method.name}-{field.name}-{v}": method(**{field.name: v}) for v in values if v != field.default}
     return found
 

@@ -170,6 +170,7 @@ def test_every_method_has_a_file_and_its_name():
     for name, method in minipeft.METHODS.items():
         assert method.name == name
         assert issubclass(method, minipeft.Method)
+        assert getattr(minipeft, method.__name__) is method
         assert method.__doc__
 
 

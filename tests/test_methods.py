@@ -444,7 +444,7 @@ def test_a_loaded_adapter_saved_again_is_the_same_file(case, tmp_path):
 
 
 @peft_case
-def test_only_what_was_trained_is_in_the_file(case, tmp_path):
+def test_nothing_of_the_frozen_base_is_in_the_file(case, tmp_path):
     model = tiny_peft(case)
     save_adapter(model, tmp_path / "a.npz")
     with np.load(tmp_path / "a.npz", allow_pickle=False) as npz:
@@ -592,7 +592,7 @@ def test_a_second_method_freezes_the_first(batch, rng, tmp_path):
     assert base_bytes(unwrap(model)) == base_bytes(tiny_model())
 
 
-@pytest.mark.parametrize("second", ["lora", "adapter", "prefix", "prompt"])
+@pytest.mark.parametrize("second", METHODS)
 def test_a_method_on_a_fully_fine_tuned_base_is_saved_with_that_base_or_not_at_all(second, batch, tmp_path):
     """Never the second method on the untrained base."""
     model = get_peft_model(tiny_model(), FullFineTuning())

@@ -25,8 +25,7 @@ METHODS = {
 }  # fmt: skip
 
 __all__ = [
-    "IA3", "METHODS", "Adapter", "After", "Beside", "BitFit", "DoRA", "FullFineTuning", "LastBlocks", "LayerNormTuning",
-    "LoRA", "LoRAPlus", "Method", "PrefixTuning", "PromptTuning", "QLoRA", "Stack", "VeRA", "Wrapper", "disabled",
-    "fingerprint", "get_peft_model", "load_adapter", "merge", "parameter_groups", "quantise", "records_of",
-    "save_adapter", "surrogate", "unwrap", "wrap",
+    "METHODS", "After", "Beside", "Method", "Stack", "Wrapper", "disabled", "fingerprint", "get_peft_model",
+    "load_adapter", "merge", "parameter_groups", "quantise", "records_of", "save_adapter", "surrogate", "unwrap", "wrap",
+    *(method.__name__ for method in METHODS.values()),
 ]  # fmt: skip

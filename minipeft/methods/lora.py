@@ -72,10 +72,6 @@ class LoRALinear(Beside):
         """ΔW = s A B, (d_in, d_out)."""
         return self.scaling * self.A.data @ self.B.data
 
-    def fold(self):
-        base = self.base.fold() if isinstance(self.base, Wrapper) else self.base
-        return base.plus(self.delta())
-
 
 def check_lora(base, r, alpha, train):
     most = min(base.shape)

@@ -42,7 +42,10 @@ class Wrapper(Module):
         return [(name, node) for name, node in self.named_parameters() if not name.startswith("base.")]
 
     def own_arrays(self):
-        """{name: array} of what this wrapper needs to be saved."""
+        """{name: array} of what this wrapper needs to be saved: all that it brought, unless a *seed* brings it again.
+
+        What is computed from the base (an SVD, say) is saved, too: signs are open, and the base may have been trained.
+        """
         return {name: parameter.data for name, parameter in self.own_parameters()}
 
     def constants(self):
@@ -79,6 +82,13 @@ class Beside(Wrapper):
             return back_base(dy) + back_path(dy)
 
         return y + p, backward
+
+    def fold(self):
+        """The Linear with W + ΔW, where the path says what it adds to W, in delta()."""
+        if not hasattr(self, "delta"):
+            return super().fold()
+        base = self.base.fold() if isinstance(self.base, Wrapper) else self.base
+        return base.plus(self.delta())
 
 
 class After(Wrapper):
