@@ -4,6 +4,7 @@ signals, text that is none.  Nothing of it may cost what was trained, or pass in
 import errno
 import io
 import os
+import re
 import resource
 import shlex
 import signal

@@ -79,8 +79,10 @@ def save_adapter(model: Module, path: str | Path) -> None:
     if stray := trained_but_not_in(arrays, model):
         raise ValueError(f"no method trains {', '.join(stray)}, and loading would not restore them: freeze them")
     if lost := lost_in_base(model):
-        raise ValueError(f"{lost[0]} of the base was trained, and then its layer gave way to one that holds no such parameter: no file "
-                         "would hold what it learned")  # fmt: skip
+        raise ValueError(
+            f"{lost[0]} of the base was trained, and then its layer gave way to one that holds no such parameter: no file "
+            "would hold what it learned"
+        )
     if fingerprint(model) != base:
         raise ValueError("the base was changed after the first method was put in, and no adapter holds that change")
     if spoilt := [name for name, array in arrays.items() if not np.isfinite(array).all()]:

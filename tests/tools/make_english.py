@@ -66,7 +66,7 @@ def make_english(folder, steps=12000):
         f"- Data: {len(train):,} characters of plain English to train on, {len(held_out):,} held out; the licences of both\n"
         "  sources are in LICENSES.md and go with this model.\n"
         f"- Recipe: {steps:,} steps of 16 stretches of {T} tokens; AdamW (β 0.9 and 0.99, weight decay 0.1 on matrices),\n"
-        f"  learning rate 3e-3 after a warm-up of 500 steps, then a cosine to 0; clipped at 1; seed {SEED}, {WORKERS} workers.\n"
+        f"  learning rate 3e-3 after a warm-up of 500 steps, a cosine to 0; clipped at 1; seed {SEED}, {WORKERS} workers.\n"
         f"- Held out: {scores.loss:.4f} nats a token, {bits:.4f} bits a character.\n"
         f"- Made in {(time.perf_counter() - began) / 60:.0f} minutes with Python {platform.python_version()} and NumPy "
         f"{np.__version__}.\n"
