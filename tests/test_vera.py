@@ -351,7 +351,9 @@ def test_thirds_of_one_pair_compute_what_three_vectors_do(rng):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("save_projection", [True, False])
-@pytest.mark.parametrize("targets", [["attn.c_attn"], ["c_attn", "c_proj", "c_fc"], ["attn.c_attn", "mlp.c_fc"]], ids=str)
+@pytest.mark.parametrize(
+    "targets", [["attn.c_attn"], ["c_attn", "c_proj", "c_fc"], ["attn.c_attn", "mlp.c_fc"]], ids=str
+)
 def test_what_peft_saved_is_the_same_function_here(maker, tmp_path, save_projection, targets):
     """q, k and v share one d, as there, and are given back with it."""
     interop, safetensors = translated(), pytest.importorskip("safetensors.numpy")
@@ -391,6 +393,15 @@ def test_trained_on_in_peft_it_comes_back_unless_a_matrix_has_three_vectors_by_t
             back = interop.import_peft(base_of(run.saved), tmp_path / "back")
             assert back.peft[0].method.r == 3
             assert distance(back(run.ids.numpy())[0], theirs(run.ids).logits.detach().numpy()) < 1e-12
+
+
+def test_where_b_is_zero_no_row_says_whose_it_is(tmp_path, ids):
+    interop = translated()
+    interop.export_peft(get_peft_model(tiny_model(), VeRA(r=4)), tmp_path)
+    back = interop.import_peft(tiny_model(), tmp_path)
+    assert {path.split(".")[-1] for path in veras(back)} == {"q_proj", "k_proj", "v_proj"}
+    assert back.peft[0].method.r == 4
+    assert np.array_equal(back(ids)[0], tiny_model()(ids)[0])
 
 
 def bare_gpt2(run):

@@ -17,7 +17,7 @@ def translated():
 
 
 def there_and_back(method, tmp_path):
-    """A method off its start gives the same logits in peft, from its exported folder; it comes back as it was, and goes again as it came."""
+    """A method off its start has the same logits in peft, comes back as it was, and is written again as it was."""
     interop = translated()
     import peft
     from test_interop_gpt2 import some_ids, torch_gpt2, torch_logits

@@ -1,10 +1,10 @@
 """VeRA to and from peft, which has one d for all of c_attn where here q, k and v have each their own.
 
-    here                           there                                   file
-    A (d_in, r), B (r, d_out)      those of the widest matrix              base_model.vera_A = Aᵀ, base_model.vera_B = Bᵀ
-    d (r,), the same in q, k, v    d                                       <prefix>h.{i}.attn.c_attn.vera_lambda_d (r,)
-    d_q, d_k, d_v                  [d_q d_k d_v], and rank 3 r: in_thirds  the same (3 r,)
-    b_q, b_k, b_v (D,)             [b_q b_k b_v]; 0 for one without VeRA   <prefix>h.{i}.attn.c_attn.vera_lambda_b (3 D,)
+here                           there                                   file
+A (d_in, r), B (r, d_out)      those of the widest matrix              base_model.vera_A = Aᵀ, base_model.vera_B = Bᵀ
+d (r,), the same in q, k, v    d                                       <prefix>h.{i}.attn.c_attn.vera_lambda_d (r,)
+d_q, d_k, d_v                  [d_q d_k d_v], and rank 3 r: in_thirds  the same (3 r,)
+b_q, b_k, b_v (D,)             [b_q b_k b_v]; 0 for one without VeRA   <prefix>h.{i}.attn.c_attn.vera_lambda_b (3 D,)
 """
 
 import numpy as np
