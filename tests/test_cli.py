@@ -11,8 +11,8 @@ import pytest
 from minipeft.__main__ import COMMANDS, main
 from minipeft.commands import bench
 from minipeft.files import read_npz
-from minipeft.methods import METHODS
-from minipeft.training import read_text
+from minipeft.methods import METHODS, load_adapter
+from minipeft.training import load_base, read_text
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_the_module_runs_as_a_program():
 def test_the_tour_prints_its_table_and_draws_its_figure(run, tmp_path):
     status, out, _ = run("tour", "--steps", 12)
     assert status == 0
-    for label in ("LoRA", "adapters", "prefix", "prompt", "full"):
+    for label in ("lora", "adapter", "prefix", "prompt", "full"):
         assert len([line for line in out.splitlines() if line.strip().startswith(label + " ")]) == 2
     assert out.count("bitwise the same") == 5
     assert out.count("before  ") == out.count("after   ") == 5
@@ -97,6 +97,37 @@ def test_finetune_saves_an_adapter_that_inspect_and_generate_read(run, text, set
     assert status == 0
     assert out.startswith("The sea")
     assert len(out) == len("The sea") + 150 + 1
+
+
+IN_PEFT = {"lora", "loraplus", "dora", "vera", "ia3", "prefix", "prompt", "bitfit", "layernorm"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_trained_looked_at_and_goes_to_peft_and_back_or_says_why_not(run, text, method):
+    status, _, _ = run("finetune", text, "--method", method, "--steps", 2, "--length", 40, "--out", "a.npz")
+    assert status == 0
+    status, out, _ = run("inspect", "a.npz")
+    assert status == 0
+    arrays = read_npz("a.npz", "adapter")[1]
+    rows = [line.split() for line in out.split("largest\n")[1].split("\n\n")[0].splitlines()]
+    assert [row[0] for row in rows] == list(arrays)
+    assert ("ΔW = s A B" in out) == (method in ("lora", "loraplus", "qlora"))
+    pytest.importorskip("safetensors", reason="writing for peft needs it: pip install minipeft[hf]")
+    status, _, err = run("export", "a.npz", "--to", "there")
+    if method not in IN_PEFT:
+        assert status == 1
+        assert f"peft has no counterpart for {METHODS[method].__name__}" in err
+        assert "save_gpt2(model, path)" in err or "save_adapter(model, path)" in err
+        return
+    assert (status, err) == (0, "")
+    status, out, _ = run("inspect", "there")
+    assert status == 0
+    assert ("ΔW = s A B" in out) == (method in ("lora", "loraplus", "bitfit"))
+    assert run("import", "there", "--base", "english", "--to", "b.npz")[0] == 0
+    ids = np.arange(40)[None] % 96
+    (one, _), (other, _) = (load_adapter(load_base("english"), name)(ids) for name in ("a.npz", "b.npz"))
+    assert abs(one - other).max() < 1e-4 * abs(one).max()
+    assert abs(one - load_base("english")(ids)[0]).max() > 1e-3 * abs(one).max()
 
 
 def test_finetune_improves_the_held_out_text(run, text):

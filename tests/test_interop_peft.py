@@ -431,8 +431,9 @@ def test_a_model_and_an_adapter_do_not_share_a_folder(base, tmp_path):
         (peft.LoraConfig(r=2, trainable_token_indices=[1, 2]), "trainable_token_indices"),
         (peft.LoraConfig(r=2, target_modules=["c_attn", "wte"]), "wte"),
         (peft.AdaLoraConfig(init_r=3, target_r=2, total_step=10), "ADALORA"),
-        (peft.LNTuningConfig(), "LN_TUNING"),
-        (peft.VeraConfig(r=4), "VERA"),
+        (peft.LNTuningConfig(modules_to_save=["wte"]), "modules_to_save"),
+        (peft.VeraConfig(r=4, bias="all"), "bias is 'all'"),
+        (peft.FourierFTConfig(n_frequency=10), "FOURIERFT"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from parity import base_of, distance, fill, load, under
 from specimens import CONFIG, activations, gradients, loss_of, snapshot, tiny_base_parameters, tiny_model
+from there_and_back import there_and_back, translated
 
 from minipeft import (
     GPT2,
@@ -326,67 +327,76 @@ def test_logits_and_gradients_are_pefts(runs, choice):
         assert abs(grad - theirs[path]).max() < 1e-12 * max(1, abs(theirs[path]).max()), path
 
 
-PREFIX = "base_model.model.transformer."
+IN_FILES = [
+    BitFit(),
+    BitFit(targets=("*.q_proj", "*.c_fc")),
+    BitFit(targets=("ln_f", "h.1.attn.k_proj")),
+    LayerNormTuning(),
+    LayerNormTuning(targets=("*.ln_2", "h.0.ln_1", "ln_f")),
+]
 
 
-def in_peft(run, arrays):
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("method", IN_FILES, ids=str)
+def test_there_and_back(method, tmp_path):
+    back = there_and_back(method, tmp_path)
+    assert trained(get_peft_model(tiny_model(), back)) == trained(get_peft_model(tiny_model(), method))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("choice", IN_PEFT)
+def test_what_peft_saved_is_the_same_function_here(runs, choice, tmp_path):
+    interop = translated()
+    run, arrays = IN_PEFT[choice](runs, seed=6)
+    run.model.save_pretrained(tmp_path / "theirs")
+    model = interop.import_peft(base_of(run.saved), tmp_path / "theirs")
+    assert trained(model) == TRAINS[choice][1]
+    assert distance(model(arrays["ids"])[0], arrays["logits"]) < 1e-12
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_biases_stay_bitfit_when_peft_trains_them(runs, tmp_path):
     import peft
+
+    run = biases_in_peft(runs, seed=5)[0]
+    translated().export_peft(nudged(get_peft_model(base_of(run.saved), BitFit())), tmp_path)
+    there = peft.PeftModel.from_pretrained(run.model.unload(), tmp_path, is_trainable=True).double()
+    there(run.ids, labels=run.ids).loss.backward()
+    named = [(name, p.grad) for name, p in there.named_parameters() if p.requires_grad]
+    assert {name.split(".")[-1] for name, grad in named if grad is not None and grad.any()} == {"bias"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_biases_beside_a_lora_that_does_something_are_refused(runs, tmp_path):
     import torch
 
-    tensors = {PREFIX + key: torch.tensor(array.copy()) for key, array in arrays.items()}
-    assert not peft.set_peft_model_state_dict(run.model, tensors).unexpected_keys
-    return run.model(run.ids).logits.detach().numpy()
-
-
-def saved_by_peft(run, path):
-    from safetensors.numpy import load_file
-
-    run.model.save_pretrained(path)
-    return {key.removeprefix(PREFIX): array for key, array in load_file(path / "adapter_model.safetensors").items()}
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_norms_to_peft_and_back(runs, tmp_path):
-    import peft
-
-    run = runs.Run(peft.LNTuningConfig(task_type="CAUSAL_LM", target_modules=["ln_2", "ln_f"]), seed=5)
-    model = nudged(get_peft_model(base_of(run.saved), LayerNormTuning(targets=("*.ln_2", "ln_f"))))
-    own = {path: p.data for path, p in model.named_parameters() if p.requires_grad}
-    config, arrays = LayerNormTuning.to_peft(own)
-    assert config == {"peft_type": "LN_TUNING", "target_modules": ["h.0.ln_2", "h.1.ln_2", "ln_f"]}
-    assert distance(model(run.ids.numpy())[0], in_peft(run, arrays)) < 1e-12
-    method, back = LayerNormTuning.from_peft(saved_by_peft(run, tmp_path))
-    assert set(method.targets) == set(config["target_modules"])
-    again = get_peft_model(base_of(run.saved), method)
-    fill(again, back)
-    assert np.array_equal(again(run.ids.numpy())[0], model(run.ids.numpy())[0])
+    run = biases_in_peft(runs, seed=5)[0]
+    with torch.no_grad():
+        for _, layer in run.layers("lora_B"):
+            layer.lora_B["default"].weight += 1
+    run.model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"bias is 'all' beside a LoRA on h.0.attn.c_attn that is not zero"):
+        translated().import_peft(model := base_of(run.saved), tmp_path)
+    assert trained(model) == NAMES  # as it was: base_of freezes nothing
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_biases_to_peft_and_back_and_there_it_stays_bitfit(runs, tmp_path):
+def test_biases_beside_a_lora_on_other_matrices(runs, tmp_path):
+    """What has a LoRA has its bias under another name there."""
     import peft
 
-    config, _ = BitFit.to_peft({"ln_f": np.zeros(8)})
-    assert config.pop("peft_type") == "LORA"
-    run = runs.Run(peft.LoraConfig(task_type="CAUSAL_LM", **config), seed=5)
-    model = nudged(get_peft_model(base_of(run.saved), BitFit()))
-    biases = {}
-    for path, p in model.named_parameters():
-        if p.requires_grad:
-            matrix = path.removesuffix(".bias").replace("o_proj", "c_proj")
-            for letter in "qkv":
-                matrix = matrix.replace(f"attn.{letter}_proj", "attn.c_attn")
-            biases.setdefault(matrix, []).append(p.data)
-    _, arrays = BitFit.to_peft({matrix: np.concatenate(parts) for matrix, parts in biases.items()})
-    assert distance(model(run.ids.numpy())[0], in_peft(run, arrays)) < 1e-12
-    saved = saved_by_peft(run, tmp_path)
-    assert saved.keys() == arrays.keys()
-    back = BitFit.from_peft(saved)
-    assert back.keys() == biases.keys()
-    assert all(np.array_equal(back[matrix], np.concatenate(parts)) for matrix, parts in biases.items())
-    run.forward()[1].backward()
-    moved = {name.split(".")[-1] for name, p in run.model.named_parameters() if p.grad is not None and p.grad.any()}
-    assert moved == {"bias"}
+    run = runs.Run(peft.LoraConfig(r=2, target_modules=["mlp.c_proj", "c_fc"], bias="all", fan_in_fan_out=True), 3)
+    for name, p in run.model.named_parameters():
+        p.data *= "lora_B" not in name
+    run.model.save_pretrained(tmp_path)
+    model = translated().import_peft(base_of(run.saved), tmp_path)
+    assert distance(model(run.ids.numpy())[0], run.forward()[0].detach().numpy()) < 1e-12
+
+
+def test_the_last_blocks_are_no_adapter(tmp_path):
+    model = nudged(get_peft_model(tiny_model(), LastBlocks()))
+    with pytest.raises(ValueError, match=r"no counterpart for LastBlocks, which changed the base itself.* save_gpt2"):
+        translated().export_peft(model, tmp_path)
 
 
 def test_a_deep_copy_trains_its_own_base(batch):

@@ -1,11 +1,12 @@
 """What is particular to VeRA: projections that no layer owns, no step moves and no file holds."""
 
-from copy import deepcopy
+import json
 
 import numpy as np
 import pytest
-from parity import differences, distance, load
+from parity import base_of, differences, distance, load
 from specimens import CONFIG, activations, gradients, loss_of, off_start, tiny_model, tiny_peft
+from there_and_back import there_and_back, translated
 
 from minipeft import (
     GPT2,
@@ -65,7 +66,7 @@ def test_it_is_the_formula_of_the_paper(rng):
 def test_it_is_a_lora_whose_factors_hang_together(rng):
     layer, x = vera_layer(rng), rng.normal(size=(2, 3, 5))
     lora = LoRALinear(layer.base, 3, 3, 0.0, rng)
-    lora.A.data[...], lora.B.data[...] = layer.pair()
+    lora.A.data[...], lora.B.data[...] = layer.A.data * layer.d.data, layer.B.data * layer.b.data
     assert np.allclose(layer(x)[0], lora(x)[0], rtol=1e-13)
 
 
@@ -315,92 +316,154 @@ def test_torch_draws_them_now(maker, shape):
         assert np.allclose(P, theirs.T, rtol=2e-7, atol=2**-24 * abs(P).max())
 
 
-MATRICES = {  # theirs: ours
-    "attn.c_attn": ["attn.q_proj", "attn.k_proj", "attn.v_proj"],
-    "attn.c_proj": ["attn.o_proj"],
-    "mlp.c_fc": ["mlp.c_fc"],
-    "mlp.c_proj": ["mlp.c_proj"],
-}
-PREFIX = "base_model.model.transformer."
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "method",
+    [
+        VeRA(),
+        VeRA(r=5, targets="*"),
+        VeRA(r=5, targets="*.v_proj", projection_seed=3),
+        VeRA(r=3, d_initial=0.5, targets=("h.0.mlp.c_fc", "h.1.attn.[qk]_proj")),
+        VeRA(r=2, dropout=0.3, targets="*.mlp.c_proj"),
+        VeRA(r=40, targets="*.[qkv]_proj"),
+    ],
+    ids=str,
+)
+def test_there_and_back(method, tmp_path):
+    """q, k and v have each a d of their own, in peft as well; what has no VeRA here has none when it comes back."""
+    back = there_and_back(method, tmp_path)
+    assert (back.r, back.projection_seed, back.d_initial) == (method.r, method.projection_seed, method.d_initial)
+    trained = [
+        {path for path, p in get_peft_model(tiny_model(), one).named_parameters() if p.requires_grad}
+        for one in (method, back)
+    ]
+    assert trained[0] == trained[1]
 
 
-def rows(targets):
-    """{"h.0.attn.c_attn": [our paths], ...} of the matrices with these names, in both blocks."""
-    named = {name: parts for name, parts in MATRICES.items() if name in targets}
-    return {f"h.{i}.{name}": [f"h.{i}.{p}" for p in parts] for i in range(2) for name, parts in named.items()}
+def test_thirds_of_one_pair_compute_what_three_vectors_do(rng):
+    peft_vera = translated().peft_methods.peft_vera
+    A, B, d, x = rng.normal(size=(4, 2)), rng.normal(size=(2, 16)), rng.normal(size=(3, 2)), rng.normal(size=(5, 4))
+    A3, B3 = peft_vera.in_thirds(A, B, 4)
+    parts = [x @ A * d[j] @ B[:, 4 * j : 4 * (j + 1)] for j in range(3)]
+    assert np.allclose((x @ A3 * d.ravel() @ B3)[:, :12], np.concatenate(parts, axis=1), rtol=1e-12)
+    assert np.allclose(x @ A3 * np.tile(d[1], 3) @ B3, x @ A * d[1] @ B, rtol=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("save_projection", [True, False])
-@pytest.mark.parametrize("targets", [["attn.c_attn"], [*MATRICES], ["attn.c_attn", "mlp.c_fc"]], ids=str)
+@pytest.mark.parametrize(
+    "targets", [["attn.c_attn"], ["c_attn", "c_proj", "c_fc"], ["attn.c_attn", "mlp.c_fc"]], ids=str
+)
 def test_what_peft_saved_is_the_same_function_here(maker, tmp_path, save_projection, targets):
-    from parity import base_of
-    from safetensors.numpy import load_file
-
+    """q, k and v share one d, as there, and are given back with it."""
+    interop, safetensors = translated(), pytest.importorskip("safetensors.numpy")
     run = maker.vera_run(2, r=6, target_modules=targets, save_projection=save_projection, projection_prng_key=9)
-    run.model.save_pretrained(tmp_path)
-    saved = load_file(tmp_path / "adapter_model.safetensors")
-    arrays = {key.removeprefix(PREFIX).removeprefix("base_model."): array for key, array in saved.items()}
-    assert ("vera_A" in arrays) == save_projection
-    config = run.model.peft_config["default"].to_dict()
-
-    method, values = VeRA.from_peft(config, arrays, rows(targets))
-    model = get_peft_model(base_of(run.saved), method)
-    trained = {path: p for path, p in model.named_parameters() if p.requires_grad}
-    assert trained.keys() == values.keys()
-    for path, array in values.items():
-        trained[path].data[...] = array
-    ids, logits = run.ids.numpy(), run.model(run.ids).logits.detach().numpy()
-    assert distance(model(ids)[0], logits) < 1e-12
+    run.model.save_pretrained(tmp_path / "theirs")
+    model, ids = interop.import_peft(base_of(run.saved), tmp_path / "theirs"), run.ids.numpy()
+    assert distance(model(ids)[0], run.forward()[0].detach().numpy()) < 1e-12
+    attn = model.h[1].attn
+    assert attn.q_proj.d is attn.k_proj.d is attn.v_proj.d
+    interop.export_peft(model, tmp_path / "ours")
+    theirs, ours = (safetensors.load_file(tmp_path / name / "adapter_model.safetensors") for name in ("theirs", "ours"))
+    assert (theirs.keys() == ours.keys()) == save_projection
+    assert all(np.array_equal(ours[key], array) for key, array in theirs.items() if "lambda" in key)
     save_adapter(model, tmp_path / "a.npz")
     assert np.array_equal(load_adapter(base_of(run.saved), tmp_path / "a.npz")(ids)[0], model(ids)[0])
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_is_given_to_peft_is_the_same_function_there(maker, rng):
-    """q and v only, with one d; k is then a part that VeRA leaves alone."""
+def test_trained_on_in_peft_it_comes_back_unless_a_matrix_has_three_vectors_by_then(maker, tmp_path):
+    import peft
     import torch
-    from parity import base_of
-    from peft import VeraConfig, set_peft_model_state_dict
 
-    method = VeRA(r=6, targets=("*.[qv]_proj", "*.c_proj"), projection_seed=3)
-    fields = method.to_peft({"h.0.mlp.c_proj": [get_peft_model(tiny_model(), method).h[0].mlp.c_proj]})[0]
-    assert VeraConfig(**fields).peft_type == fields.pop("peft_type")
-    run = maker.vera_run(target_modules=["attn.c_attn", "mlp.c_proj"], **fields)
-    model = get_peft_model(base_of(run.saved), method)
-    for layer in veras(model).values():
-        layer.d.data[...] = rng.normal(size=6)
-        layer.b.data[...] = rng.normal(size=layer.b.data.shape)
-    for block in model.h:
-        block.attn.v_proj.d = block.attn.q_proj.d
-    matrices = {
-        name: [layer if isinstance(layer := model.get_submodule(path), VeRALinear) else None for path in row]
-        for name, row in rows(["attn.c_attn", "mlp.c_proj"]).items()
-    }
-    config, arrays = method.to_peft(matrices)
-    assert config | fields == config
-    keys = {key: f"base_model.{key}" if key.startswith("vera_") else PREFIX + key for key in arrays}
-    theirs = {keys[key]: torch.tensor(array.copy()) for key, array in arrays.items()}
-    result = set_peft_model_state_dict(run.model, theirs)
-    assert not result.unexpected_keys
-    assert not [key for key in result.missing_keys if "lambda" in key]
-    assert distance(model(run.ids.numpy())[0], run.model(run.ids).logits.detach().numpy()) < 1e-12
-
-    model.h[1].attn.v_proj.d = deepcopy(model.h[1].attn.v_proj.d)
-    model.h[1].attn.v_proj.d.data += 1
-    with pytest.raises(ValueError, match=r"one d for all of h.1.attn.c_attn"):
-        method.to_peft(matrices)
+    interop, run = translated(), maker.vera_run()
+    for method in (VeRA(r=3), VeRA(r=3, targets=("*.[qv]_proj", "*.c_fc"))):
+        model = off_start_of_trained(get_peft_model(base_of(run.saved), method))
+        interop.export_peft(model, tmp_path / "there")
+        theirs = peft.PeftModel.from_pretrained(bare_gpt2(run), tmp_path / "there", is_trainable=True).double()
+        with torch.no_grad():
+            for p in theirs.parameters():
+                if p.requires_grad:
+                    p += 0.2 * torch.randn_like(p)
+        theirs.save_pretrained(tmp_path / "back")
+        if "*.c_fc" in method.targets:
+            with pytest.raises(ValueError, match=r"h.0.mlp.c_fc.vera_lambda_d has three parts that differ"):
+                interop.import_peft(base_of(run.saved), tmp_path / "back")
+        else:
+            back = interop.import_peft(base_of(run.saved), tmp_path / "back")
+            assert back.peft[0].method.r == 3
+            assert distance(back(run.ids.numpy())[0], theirs(run.ids).logits.detach().numpy()) < 1e-12
 
 
-def test_projections_of_another_seed_are_refused():
-    A, B = projections(8, 24, 3, 1)
-    arrays = {f"h.0.attn.c_attn.vera_lambda_{name}": np.ones(n) for name, n in (("d", 3), ("b", 24))}
-    config, row = {"r": 3, "projection_prng_key": 1}, {"h.0.attn.c_attn": ["h.0.attn.q_proj", "h.0.attn.k_proj", "x"]}
-    VeRA.from_peft(config, arrays | {"vera_A": A.T, "vera_B": B.T}, row)
-    with pytest.raises(ValueError, match="projection_prng_key = 0"):
-        VeRA.from_peft(config | {"projection_prng_key": 0}, arrays | {"vera_A": A.T, "vera_B": B.T}, row)
-    with pytest.raises(ValueError, match="projection_prng_key = 1"):
-        VeRA.from_peft(config, arrays | {"vera_A": A.T, "vera_B": B.T + 1e-3}, row)
+def test_where_b_is_zero_no_row_says_whose_it_is(tmp_path, ids):
+    interop = translated()
+    interop.export_peft(get_peft_model(tiny_model(), VeRA(r=4)), tmp_path)
+    back = interop.import_peft(tiny_model(), tmp_path)
+    assert {path.split(".")[-1] for path in veras(back)} == {"q_proj", "k_proj", "v_proj"}
+    assert back.peft[0].method.r == 4
+    assert np.array_equal(back(ids)[0], tiny_model()(ids)[0])
+
+
+def bare_gpt2(run):
+    """The base of a run, as transformers has it."""
+    return run.model.unload()
+
+
+def off_start_of_trained(model):
+    rng = np.random.default_rng(8)
+    for _, p in model.named_parameters():
+        if p.requires_grad:
+            p.data += rng.normal(0, 0.3, p.data.shape)
+    return model
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        Stack((VeRA(r=4), VeRA(r=3, targets="*.c_fc"))),
+        Stack((VeRA(r=4), VeRA(r=4, projection_seed=1, targets="*.c_fc"))),
+        Stack((VeRA(r=4), VeRA(r=4))),
+        Stack((VeRA(r=4, dropout=0.1), VeRA(r=4, targets="*.k_proj"))),
+    ],
+    ids=str,
+)
+def test_what_peft_has_no_place_for_is_refused(method, tmp_path):
+    model = get_peft_model(tiny_model(), method)
+    with pytest.raises(ValueError, match=r"share one A, one B and one dropout.*save_gpt2"):
+        translated().export_peft(model, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_projection_changed_by_hand_is_not_left_out_in_silence(tmp_path):
+    model = get_peft_model(tiny_model(), VeRA(r=4))
+    model.h[1].attn.v_proj.B.data[0, 0] += 1
+    with pytest.raises(ValueError, match="share one A, one B"):
+        translated().export_peft(model, tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"projection_prng_key": 1}, "not what projection_prng_key = 1 gives"),
+        ({"projection_prng_key": -1}, "projection_seed must be a whole number"),
+        ({"bias": "vera_only"}, "bias is 'vera_only'"),
+        ({"d_initial": 0}, "d_initial must be a number other than 0"),
+        ({"vera_dropout": 2}, "dropout must lie"),
+        ({"r": 0}, "r must be a whole number"),
+        ({"r": 4}, r"vera_A has shape \(12, 8\) where \(4, 8\)"),
+        ({"save_projection": False}, "unknown"),
+    ],
+    ids=str,
+)
+def test_a_config_that_does_not_fit_is_refused(changes, match, tmp_path):
+    interop = translated()
+    interop.export_peft(off_start_of_trained(get_peft_model(tiny_model(), VeRA(r=4))), tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | changes))
+    model = tiny_model()
+    with pytest.raises(ValueError, match=match):
+        interop.import_peft(model, tmp_path)
+    assert not veras(model)
 
 
 def test_in_float32_too(batch):

@@ -17,7 +17,7 @@ def translated():
 
 
 def there_and_back(method, tmp_path):
-    """A method off its start gives the same logits in peft, from its exported folder, and comes back as it was."""
+    """A method off its start has the same logits in peft, comes back as it was, and is written again as it was."""
     interop = translated()
     import peft
     from test_interop_gpt2 import some_ids, torch_gpt2, torch_logits
@@ -35,5 +35,8 @@ def there_and_back(method, tmp_path):
     assert distance(logits, torch_logits(theirs, ids)) < 1e-10
     back = interop.import_peft(interop.load_gpt2(tmp_path / "base", "float64"), tmp_path / "adapter")
     assert distance(back.eval()(ids)[0], logits) < 1e-12
+    interop.export_peft(back, tmp_path / "again")
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "adapter" / file).read_bytes()
     assert [p.data.shape for _, p in back.named_parameters() if p.requires_grad] == [p.data.shape for p in trained]
     return back.peft[0].method

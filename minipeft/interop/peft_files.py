@@ -201,5 +201,6 @@ def peft_contents(path):
     config, tensors, _ = read_peft(path)
     arrays = {name: tensor.read() for name, tensor in tensors.items()}
     settings = {field: value for field, value in config.items() if value not in (None, False, "", [], {})}
-    deltas = lora_deltas(config, arrays) if config.get("peft_type") == "LORA" else {}
+    is_lora = config.get("peft_type") == "LORA" and not config.get("use_dora")  # s A B is not what DoRA changes W by
+    deltas = lora_deltas(config, arrays) if is_lora else {}
     return settings, arrays, deltas

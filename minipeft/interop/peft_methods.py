@@ -2,11 +2,12 @@
 
 from typing import NamedTuple
 
-from ..methods import LoRA, PrefixTuning, PromptTuning
+from ..methods import LoRA, PrefixTuning, PromptTuning, VeRA
 from ..methods.lora import LoRALinear
 from ..methods.prefix import PrefixAttention, ReparametrisedPrefix, ShiftedPositions
 from ..methods.prompt import DropPrompt, SoftPrompt
-from . import peft_lora, peft_prompts
+from ..methods.vera import VeRALinear
+from . import peft_lora, peft_prompts, peft_vera
 
 SAID_HERE = {  # for methods whose classes do not say it themselves
     LoRA: {"peft_type": "LORA", "peft_wrappers": (LoRALinear,)},
@@ -24,6 +25,13 @@ SAID_HERE = {  # for methods whose classes do not say it themselves
         "peft_wrappers": (SoftPrompt, DropPrompt),
         "to_peft": peft_prompts.prompt_to_peft,
         "from_peft": peft_prompts.prompt_from_peft,
+    },
+    VeRA: {
+        "peft_type": "VERA",
+        "peft_fields": peft_vera.KNOWN,
+        "peft_wrappers": (VeRALinear,),
+        "to_peft": peft_vera.vera_to_peft,
+        "from_peft": peft_vera.vera_from_peft,
     },
 }
 OF_A_KIND = {  # what is the same for all methods of a peft_type

@@ -8,6 +8,7 @@ CONFIG = "adapter_config.json"
 PREFIX = "base_model.model."
 HARMLESS = {"peft_type", "task_type", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode",
             "peft_version"}  # fmt: skip
+OFF = (None, False, "", "none", [], {})  # "none" is what bias is where no biases are trained
 
 
 def accept(config, known):
@@ -17,7 +18,7 @@ def accept(config, known):
     Raises: FileError that names the field
     """
     for field, value in config.items():
-        if field not in known | HARMLESS and value not in (None, False, "", [], {}):
+        if field not in known | HARMLESS and value not in OFF:
             raise FileError(
                 f"{CONFIG}: {field} is {value!r}, which changes the adapter in a way not represented here: where peft can "
                 "merge it (merge_and_unload), load_gpt2 reads the whole model"

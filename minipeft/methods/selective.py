@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..files import FileError
 from ..model.layers import LayerNorm
 from ..validation import is_whole
-from .method import Method, thaw
+from .method import Method, parent, thaw
+from .saving import trained_in_base
 
 
 @dataclass
@@ -33,33 +35,51 @@ class BitFit(Method):
     targets: str | tuple = "*"
 
     name, lr, merges = "bitfit", 3e-2, True
+    peft_type, peft_variant = "LORA", {"bias": "all"}
 
     def inject(self, model, rng):
         thaw(model, self.targets, "bias")
 
     @staticmethod
-    def to_peft(biases):
-        """(config, {key: array}) of peft for the biases of a base, {"h.0.attn.c_attn": b, "h.0.ln_1": b, ...}.
+    def to_peft(model, folder):
+        """A LoRA on c_attn that trains all biases there, with A = B = 0: neither has a gradient, and it stays BitFit."""
+        names = [name for name in folder.matrices() if name.endswith("c_attn")]
+        arrays = {key: np.zeros(shape, model.config.dtype) for key, shape in pair_shapes(folder, names, 1).items()}
+        arrays |= {key: folder.join(bias) for key, bias in bias_names(folder, names).items()}
+        return {"r": 1, "lora_alpha": 1, "target_modules": folder.short(names), "fan_in_fan_out": True}, arrays
 
-        There it is a LoRA on c_attn that trains all biases, with A and B at 0.  Where both are 0 neither has a gradient:
-        it stays BitFit when it is trained further.
-        """
-        arrays, D = {}, len(biases["ln_f"])
-        for path, b in biases.items():
-            if path.endswith("c_attn"):
-                pair = np.zeros((1, D), b.dtype), np.zeros((3 * D, 1), b.dtype)
-                arrays |= {f"{path}.lora_{name}.weight": P for name, P in zip("AB", pair, strict=True)}
-                arrays[f"{path}.base_layer.bias"] = b
-            else:
-                arrays[f"{path}.bias"] = b
-        config = {"peft_type": "LORA", "r": 1, "lora_alpha": 1, "bias": "all", "target_modules": ["attn.c_attn"]}
-        return config | {"fan_in_fan_out": True}, arrays
+    @classmethod
+    def from_peft(cls, model, folder):
+        """The biases that are not the base's, or all if none was moved; beside them a LoRA that does nothing."""
+        names = folder.targeted(folder.matrices(), ("c_attn",))
+        pairs, biases = pair_shapes(folder, names, folder.whole("r")), bias_names(folder, names)
+        found = folder.read(pairs | {key: folder.base()[bias][0] for key, bias in biases.items()})
+        for name in names:
+            if (found[f"{name}.lora_B.weight"] @ found[f"{name}.lora_A.weight"]).any():
+                raise FileError(
+                    f"adapter_config.json: bias is 'all' beside a LoRA on {name} that is not zero, and no method here is "
+                    "both: merge it in peft (merge_and_unload), and load_gpt2 reads the whole model"
+                )
+        arrays, before = {}, dict(model.named_parameters())
+        for key, bias in biases.items():
+            arrays |= folder.cut(bias, found[key])
+        own = {path: b for path, b in arrays.items() if (b != before[path].data).any()}
+        if len(own) in (0, len(arrays)):
+            return cls(), arrays
+        return cls(folder.globs([parent(path) for path in own])), own
 
-    @staticmethod
-    def from_peft(arrays):
-        """{"h.0.attn.c_attn": b, ...} of a LoRA with "bias": "all" or "lora_only", whatever its A and B are."""
-        biases = {key: b for key, b in arrays.items() if key.endswith(".bias")}
-        return {key.removesuffix(".bias").removesuffix(".base_layer"): b for key, b in biases.items()}
+
+def pair_shapes(folder, names, r):
+    """{key: shape} of A and B of a LoRA on these matrices, in peft's names."""
+    shapes = {name: folder.matrices()[name].shape for name in names}
+    A, B = ({f"{name}.lora_{P}.weight": shape for name, shape in shapes.items()} for P in "AB")
+    return {key: (r, d_in) for key, (d_in, _) in A.items()} | {key: (d_out, r) for key, (_, d_out) in B.items()}
+
+
+def bias_names(folder, names):
+    """{key in peft's file: its name in the base} of all biases, where a LoRA is put on these matrices."""
+    biases = [name for name in folder.base() if name.endswith(".bias")]
+    return {f"{parent(b)}.base_layer.bias" if parent(b) in names else b: b for b in biases}
 
 
 @dataclass
@@ -77,22 +97,29 @@ class LayerNormTuning(Method):
     targets: str | tuple = "*"
 
     name, lr, merges = "layernorm", 3e-2, True
+    peft_type, peft_fields = "LN_TUNING", ("target_modules", "exclude_modules")
 
     def inject(self, model, rng):
         thaw(model, self.targets, kind=LayerNorm)
 
     @staticmethod
-    def to_peft(arrays):
-        """(config, {key: array}) of peft for {"h.0.ln_1.weight": g, "h.0.ln_1.bias": b, ...}."""
-        layers = [path.removesuffix(".bias") for path in arrays if path.endswith(".bias")]
-        named = {".ln_tuning_layers.".join(path.rsplit(".", 1)): array for path, array in arrays.items()}
-        return {"peft_type": "LN_TUNING", "target_modules": layers}, named
+    def to_peft(model, folder):
+        own = trained_in_base(model)
+        layers = dict.fromkeys(parent(path) for path in own)
+        return {"target_modules": folder.short(layers)}, {in_peft(path): array for path, array in own.items()}
 
     @classmethod
-    def from_peft(cls, arrays):
-        """(method, {"h.0.ln_1.weight": g, ...}) for what peft saved."""
-        named = {key.replace(".ln_tuning_layers", ""): array for key, array in arrays.items()}
-        return cls(tuple(path.removesuffix(".bias") for path in named if path.endswith(".bias"))), named
+    def from_peft(cls, model, folder):
+        norms = [path for path, node in model.walk() if isinstance(node, LayerNorm)]
+        layers = folder.targeted(norms, ("ln_1", "ln_2", "ln_f"))
+        paths = [f"{layer}.{name}" for layer in layers for name in ("weight", "bias")]
+        found = folder.read({in_peft(path): folder.base()[path][0] for path in paths})
+        return cls(folder.globs(layers)), {path: found[in_peft(path)] for path in paths}
+
+
+def in_peft(path):
+    """What peft calls an array of a LayerNorm."""
+    return f"{parent(path)}.ln_tuning_layers.{path.rpartition('.')[2]}"
 
 
 @dataclass

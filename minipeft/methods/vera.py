@@ -54,14 +54,9 @@ class VeRALinear(Beside):
         """d and b: A and B come again from their seed."""
         return {"d": self.d.data, "b": self.b.data}
 
-    def pair(self):
-        """(A ⊙ d, B ⊙ b): the A and B of the LoRA, of scale 1, that computes the same."""
-        return self.A.data * self.d.data, self.B.data * self.b.data
-
     def delta(self):
-        """ΔW = (A ⊙ d) (B ⊙ b), (d_in, d_out)."""
-        A, B = self.pair()
-        return A @ B
+        """ΔW = (A ⊙ d) (B ⊙ b), (d_in, d_out): that of a LoRA of scale 1, whose factors all layers share but for d and b."""
+        return self.A.data * self.d.data @ (self.B.data * self.b.data)
 
     def fold(self):
         base = self.base.fold() if isinstance(self.base, Wrapper) else self.base
@@ -78,25 +73,6 @@ def projections(d_in, d_out, r, seed, dtype="float32"):
     u = (bits & 0xFFFFFF) / (1 << 23) - 1  # in [−1, 1)
     A, B = u[: r * d_in] * np.float32((6 / d_in) ** 0.5), u[r * d_in :] * np.float32((6 / r) ** 0.5)
     return tuple(P.astype("float32").reshape(-1, n).T.astype(dtype, "C") for P, n in ((A, d_in), (B, r)))
-
-
-def shared(layers, r, seed):
-    """{path: (A, B)} for {path: Linear}: of one A and one B, as wide as the widest layer, the part that fits each.
-
-    That is the first d_in rows of A, and the first d_out columns of B; for k and v the second and the third d_out columns,
-    as in peft, where q, k and v are one matrix.  Layers that take the same part share its Parameter.
-    """
-    start = {path: THIRDS.get(path.rpartition(".")[2], 0) * layer.shape[1] for path, layer in layers.items()}
-    end = {path: start[path] + layer.shape[1] for path, layer in layers.items()}
-    widest, dtype = max(layer.shape[0] for layer in layers.values()), next(iter(layers.values())).dtype
-    A, B = projections(widest, max(end.values()), r, seed, dtype)
-    parts, found = {}, {}
-    for path, layer in layers.items():
-        d_in, columns = layer.shape[0], (start[path], end[path])
-        part_A = parts.setdefault(d_in, Parameter(A[:d_in], False))
-        part_B = parts.setdefault(columns, Parameter(B[:, slice(*columns)], False))
-        found[path] = part_A, part_B
-    return found
 
 
 @dataclass
@@ -126,54 +102,27 @@ class VeRA(Method):
         check_vera(self)
         paths = wrap(model, self.targets, lambda linear: linear, kind=Linear)  # only to see how wide they are
         layers = {path: model.get_submodule(path) for path in paths}
-        for path, (A, B) in shared(layers, self.r, self.projection_seed).items():
+        for path, (A, B) in self.shared(layers).items():
             model.set_submodule(path, VeRALinear(layers[path], A, B, self.d_initial, self.dropout, rng))
 
-    def to_peft(self, matrices):
-        """(config, {key: array}) of peft, for {"h.0.attn.c_attn": [q, k, v], "h.0.mlp.c_fc": [c_fc], ...} of VeRALinears.
+    def shared(self, layers):
+        """{path: (A, B)} for {path: Linear}: of one A and one B, as wide as the widest layer, the part that fits each.
 
-            here                         there
-            A, as wide as the widest     vera_A = Aᵀ (r, d_in)
-            B, as wide as the widest     vera_B = Bᵀ (d_out, r)
-            d                            {matrix}.vera_lambda_d (r,)
-            b of q, k, v                 {matrix}.vera_lambda_b = [b_q b_k b_v] (3 D,); 0 for None, one without VeRA
-
-        Raises: ValueError where q, k and v have each a d of their own, as they do when trained here: there is one for all
-        three there.  Then pair() gives them as LoRAs.
+        That is the first d_in rows of A, and the first d_out columns of B; for k and v the second and the third d_out
+        columns, as in peft, where q, k and v are one matrix.  Layers that take the same part share its Parameter.
         """
-        arrays, parts = {}, {name: [part for part in row if part] for name, row in matrices.items()}
-        for name, row in matrices.items():
-            d, b = parts[name][0].d.data, parts[name][0].b.data
-            if any(not np.array_equal(part.d.data, d) for part in parts[name]):
-                raise ValueError(f"peft's VeRA has one d for all of {name}; here its parts have each their own")
-            arrays[f"{name}.vera_lambda_d"] = d
-            arrays[f"{name}.vera_lambda_b"] = np.concatenate(
-                [part.b.data if part else np.zeros_like(b) for part in row]
-            )
-        d_in = max(row[0].shape[0] for row in parts.values())
-        d_out = max(len(array) for key, array in arrays.items() if key.endswith("_b"))
-        A, B = projections(d_in, d_out, self.r, self.projection_seed)
-        config = {"peft_type": "VERA", "r": self.r, "d_initial": self.d_initial, "vera_dropout": self.dropout,
-                  "projection_prng_key": self.projection_seed, "save_projection": True}  # fmt: skip
-        return config, {"vera_A": A.T, "vera_B": B.T} | arrays
+        widths = {path: (layer.shape[0], columns(path, layer.shape[1])) for path, layer in layers.items()}
+        widest, last = max(widths.values())[0], max(end for _, (_, end) in widths.values())
+        A, B = projections(widest, last, self.r, self.projection_seed, next(iter(layers.values())).dtype)
+        parts_A = {d_in: Parameter(A[:d_in], False) for d_in, _ in widths.values()}
+        parts_B = {place: Parameter(B[:, slice(*place)], False) for _, place in widths.values()}
+        return {path: (parts_A[d_in], parts_B[place]) for path, (d_in, place) in widths.items()}
 
-    @classmethod
-    def from_peft(cls, config, arrays, matrices):
-        """(method, {path: array}) for what peft saved, with vera_A and vera_B or without.
 
-        matrices: {"h.0.attn.c_attn": [paths of q, k and v], ...}.  The d that they share comes as one array under three
-        paths, and shall be one Parameter.
-
-        Raises: ValueError if vera_A and vera_B are not those of the seed
-        """
-        r, seed, found = config["r"], config.get("projection_prng_key", 0), {}
-        if "vera_A" in arrays:
-            check_projections(arrays["vera_A"].T, arrays["vera_B"].T, seed)
-        for name, paths in matrices.items():
-            d, bs = arrays[f"{name}.vera_lambda_d"], np.split(arrays[f"{name}.vera_lambda_b"], len(paths))
-            found |= {f"{path}.d": d for path in paths} | {f"{path}.b": b for path, b in zip(paths, bs, strict=True)}
-        targets = tuple(path for paths in matrices.values() for path in paths)
-        return cls(r, config.get("d_initial", 0.1), config.get("vera_dropout", 0.0), targets, seed), found
+def columns(path, d_out):
+    """(first, end) of the columns of B for the layer at this path."""
+    start = THIRDS.get(path.rpartition(".")[2], 0) * d_out
+    return start, start + d_out
 
 
 def check_vera(settings):
@@ -186,13 +135,3 @@ def check_vera(settings):
         )
     if not is_whole(settings.projection_seed, 0, 2**32 - 1):
         raise ValueError(f"projection_seed must be a whole number in 0 ... 2**32 - 1, not {settings.projection_seed!r}")
-
-
-def check_projections(A, B, seed):
-    """Not to the last bit: how torch rounds depends on the processor."""
-    for P, ours in zip((A, B), projections(len(A), B.shape[1], len(B), seed), strict=True):
-        if not np.allclose(P, ours, rtol=1e-5, atol=1e-6):
-            raise ValueError(
-                f"vera_A and vera_B are not what projection_prng_key = {seed} gives, and a file of ours would hold the seed "
-                "only: merge the adapter in peft, and load the whole model with load_gpt2"
-            )
