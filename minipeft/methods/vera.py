@@ -9,7 +9,7 @@ from ..model.layers import Dropout, Linear
 from ..model.module import Parameter
 from ..validation import is_real, is_whole
 from .method import Method
-from .wrapper import Beside, Wrapper, wrap
+from .wrapper import Beside, wrap
 
 THIRDS = {"q_proj": 0, "k_proj": 1, "v_proj": 2}  # their places in c_attn, the one matrix of all three in GPT-2's files
 
@@ -57,10 +57,6 @@ class VeRALinear(Beside):
     def delta(self):
         """ΔW = (A ⊙ d) (B ⊙ b), (d_in, d_out): that of a LoRA of scale 1, whose factors all layers share but for d and b."""
         return self.A.data * self.d.data @ (self.B.data * self.b.data)
-
-    def fold(self):
-        base = self.base.fold() if isinstance(self.base, Wrapper) else self.base
-        return base.plus(self.delta())
 
 
 def projections(d_in, d_out, r, seed, dtype="float32"):
