@@ -1,7 +1,7 @@
 """Re-run lessons: read NN_name.md, execute it, write NN_name.ipynb with its outputs and no noise.
 
     python notebooks/refresh.py            # everything
-    python notebooks/refresh.py 03 05      # lessons 03 and 05, with their solutions and exercises
+    python notebooks/refresh.py 04 05      # lessons 04 and 05, with their solutions and exercises
 
 Exercises are cut out of solutions first (see make_exercises.py).  A second run changes nothing.
 """
@@ -87,7 +87,17 @@ def replace_text(path, text):
         os.replace(part, path)
 
 
+def check(numbers):
+    """Exit with a word on what is no lesson."""
+    there_are = sorted({md.name[:2] for folder in (".", "solutions") for md in (HERE / folder).glob("[0-9][0-9]_*.md")})
+    if {"-h", "--help"} & set(numbers):
+        sys.exit(__doc__)
+    if unknown := [number for number in numbers if number not in there_are]:
+        sys.exit(f"refresh.py: there is no lesson {unknown[0]}; there are {' '.join(there_are)}")
+
+
 def main(numbers):
+    check(numbers)
     for md in sources(numbers):
         began = time.perf_counter()
         notebook = execute(md)

@@ -99,7 +99,7 @@ def pretrain(name, folder, steps=None, seed=0, progress=True, workers=None):
         f"- Training: {steps:,} steps of AdamW (learning rate 3e-3, warm-up, cosine; clipped at 1), seed {seed}, "
         f"{workers} worker(s).\n"
         f"- Made with Python {platform.python_version()} and NumPy {np.__version__}.\n"
-        f"- {result}\n\nMake it again with `python -m minipeft pretrain {name} --workers {workers}`.\n"
+        f"- {result}\n\nMake it again with `minipeft pretrain {name} --steps {steps} --seed {seed} --workers {workers}`.\n"
     )
     folder = Path(folder)
     write_base(model, folder / f"{name}.npz")
