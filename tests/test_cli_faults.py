@@ -1017,9 +1017,36 @@ def test_what_a_signal_saves_are_the_weights_after_that_step(run, signalled):
 
 
 @posix
-@pytest.mark.parametrize(("step", "times"), [(1, 2), (2, 2)])
-def test_the_second_signal_does_not_wait(step, times, run, tmp_path, signalled):
-    signalled(signal.SIGINT, step, times)
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGINT", "SIGTERM"])
+def test_a_signal_that_comes_twice_is_one(name, run, signalled):
+    """A terminal that is closed sends one to the process and one to its group."""
+    signalled(getattr(signal, name), step=2, times=3)
+    status, _, _err = run("finetune", "my.txt", "--steps", 40, "--length", 40)
+    assert status == 128 + getattr(signal, name)
+    assert load("adapter.interrupted.npz")
+
+
+@posix
+@pytest.mark.parametrize("steps", [3, 40])
+def test_a_signal_while_the_adapter_is_saved_waits(steps, run, signalled, monkeypatch):
+    real = finetune.save_adapter
+
+    def save_adapter(model, path):
+        os.kill(os.getpid(), signal.SIGTERM)
+        real(model, path)
+
+    monkeypatch.setattr(finetune, "save_adapter", save_adapter)
+    signalled(signal.SIGTERM, step=3)
+    status, _, _ = run("finetune", "my.txt", "--steps", steps, "--length", 40)
+    assert status == 143
+    assert load("adapter.npz" if steps == 3 else "adapter.interrupted.npz")
+
+
+@posix
+@pytest.mark.parametrize("step", [1, 2])
+def test_the_second_ctrl_c_does_not_wait(step, run, tmp_path, signalled, monkeypatch):
+    monkeypatch.setattr("minipeft.commands.signals.AT_ONCE", 0)
+    signalled(signal.SIGINT, step, times=2)
     before = tree(tmp_path)
     status, _, err = run("finetune", "my.txt", "--steps", 40, "--length", 40)
     assert status == 130
