@@ -6,6 +6,7 @@ Importing minipeft changes none of it.  Training, evaluation and generation do, 
 import ctypes
 import os
 import sys
+import threading
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 
@@ -17,7 +18,7 @@ BLAS_VARIABLES = (
     "OMP_NUM_THREADS",
 )
 LARGEST = 32 << 20  # bytes: glibc's own maximum of the threshold below which it keeps freed memory
-active = []  # the blocks that are inside `computing` now: the last one out restores
+lock, state = threading.Lock(), {"inside": 0, "threads": nullcontext()}  # how many blocks are inside `computing` now
 
 
 @contextmanager
@@ -25,18 +26,23 @@ def computing():
     """with computing(): ...   One BLAS thread, and freed memory is kept at hand; afterwards all is as it was.
 
     Small matrices are slower on two threads than on one.  Whoever wants more sets OPENBLAS_NUM_THREADS (or what the BLAS
-    in use goes by): then nothing is changed here.
+    in use goes by): then nothing is changed here.  Blocks may overlap, in several threads: the first one in sets, the last
+    one out restores.
     """
-    if not active:
-        keep_freed_memory(True)
-    active.append(True)
+    with lock:
+        if state["inside"] == 0:
+            keep_freed_memory(True)
+            state["threads"] = one_blas_thread()
+            state["threads"].__enter__()
+        state["inside"] += 1
     try:
-        with one_blas_thread():
-            yield
+        yield
     finally:
-        active.pop()
-        if not active:
-            keep_freed_memory(False)
+        with lock:
+            state["inside"] -= 1
+            if state["inside"] == 0:
+                state["threads"].__exit__(None, None, None)
+                keep_freed_memory(False)
 
 
 def one_blas_thread():

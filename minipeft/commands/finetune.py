@@ -77,8 +77,7 @@ def run(args):
         "resume": args.resume,
     }
     options["workers"] = args.workers or suitable_workers(model, N)
-    history = train_and_save(args, model, text_batches(train, T, N), AdamW(model, lr), options)
-    place, problem = save(model, args.out)
+    history, place, problem = train_and_save(args, model, text_batches(train, T, N), AdamW(model, lr), options)
     after = evaluate(model, windows).bits
     measured = sum(targets.size for _, targets in windows)
     of_it = f" (its first {measured:,} of {len(held_out):,} {base.unit}s)" if measured + 1 < len(held_out) else ""
@@ -114,27 +113,27 @@ def check_places(args):
 
 
 def train_and_save(args, model, batches, optimizer, options):
-    """fit, and what it has trained is saved if it is stopped, or cannot write its checkpoint."""
-    try:
-        with BetweenSteps() as pause:
+    """(History, where the adapter is, None or the error that kept it from --out).  Signals wait until it is saved."""
+    with BetweenSteps() as pause:
+        try:
             history = fit(
                 model, pause.watch(batches), args.steps, optimizer, seed=args.seed, label=args.method, **options
             )
-    except (Stopped, NotWritten, FileError) as error:
-        if not optimizer.steps or not getattr(error, "between_steps", True):
-            raise
-        place, problem = save(model, args.out if optimizer.steps == args.steps else interrupted(args.out))
-        where = f"as it was after step {optimizer.steps} of {args.steps}, the adapter is in {place}"
-        where += f" ({problem})" if problem else ""
-        if isinstance(error, Stopped) and args.checkpoint and Path(args.checkpoint).exists():
-            where += f"; --resume goes on from {args.checkpoint}"
-        if isinstance(error, Stopped):
+        except (Stopped, NotWritten, FileError) as error:  # the last two: of the checkpoint
+            if not optimizer.steps or not getattr(error, "between_steps", True):
+                raise
+            place, problem = save(model, args.out if optimizer.steps == args.steps else interrupted(args.out))
+            where = f"as it was after step {optimizer.steps} of {args.steps}, the adapter is in {place}"
+            where += f" ({problem})" if problem else ""
+            if not isinstance(error, Stopped):
+                raise OSError(f"{error}; {where}") from error
+            if args.checkpoint and Path(args.checkpoint).exists():
+                where += f"; --resume goes on from {args.checkpoint}"
             raise Stopped(error.signum, where) from error
-        raise OSError(f"{error}; {where}") from error
-    if pause.signum is not None:  # during the last step: there is nothing more to train
-        place, _ = save(model, args.out)
+        place, problem = save(model, args.out)
+    if pause.signum is not None:  # after the last step had begun
         raise Stopped(pause.signum, f"the training had ended, the adapter is in {place}")
-    return history
+    return history, place, problem
 
 
 def interrupted(path):

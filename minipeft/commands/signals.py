@@ -4,9 +4,11 @@ import functools
 import os
 import signal
 import threading
+import time
 from contextlib import contextmanager, suppress
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+AT_ONCE = 1.0
 
 
 class Stopped(KeyboardInterrupt):
@@ -39,11 +41,12 @@ def stop(signum, _):
 class BetweenSteps:
     """with BetweenSteps() as pause: a signal waits for the step to end, since within it some weights are new, others old.
 
-    The second one does not wait.
+    Another Ctrl-C, AT_ONCE seconds after the first or later, does not wait.  Before, it is the same one once more: the
+    system may send one for the process and one for its group, as when a terminal is closed.
     """
 
     def __enter__(self):
-        self.signum, self.here = None, handled(self.note)
+        self.signum, self.came, self.here = None, None, handled(self.note)
         self.here.__enter__()
         return self
 
@@ -52,11 +55,13 @@ class BetweenSteps:
 
     def note(self, signum, frame):
         if self.signum is not None:
-            stop(signum, frame)
-        self.signum = signum
+            if signum == signal.SIGINT and time.monotonic() - self.came >= AT_ONCE:
+                stop(signum, frame)
+            return
+        self.signum, self.came = signum, time.monotonic()
         with suppress(OSError):  # where nobody is there to read it
             # not print, which this may have come into the middle of
-            os.write(2, b"\nstopping after this step, to save what is trained; once more to stop at once\n")
+            os.write(2, b"\nstopping after this step, to save what is trained; Ctrl-C once more to stop at once\n")
 
     def watch(self, batches):
         """The same batches, and before each a look at whether a signal has come."""

@@ -96,11 +96,13 @@ def directional_error(loss, array, gradient, rng, eps):
     v = rng.normal(size=array.shape).astype(array.dtype)
     kept = array.copy()
     exact = float(np.vdot(gradient, v))
-    array[...] = kept + eps * v
-    up = loss()
-    array[...] = kept - eps * v
-    down = loss()
-    array[...] = kept
+    try:
+        array[...] = kept + eps * v
+        up = loss()
+        array[...] = kept - eps * v
+        down = loss()
+    finally:
+        array[...] = kept
     numeric = (up - down) / (2 * eps)
     usual = float(np.linalg.norm(gradient))
     return abs(exact - numeric) / max(abs(exact), abs(numeric), usual / 100, 1e-5)  # below, rounding of the loss rules

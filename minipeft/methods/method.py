@@ -150,22 +150,26 @@ def thaw(model, targets, name="*", kind=Module):
 def disabled(model: Module):
     """with disabled(model): ...   Inside, the model is its base, bit for bit; afterwards the methods are back."""
     records = records_of(model)
+    kept = [one.parameter for record in records for one in record.kept]
+    grads = [p.grad for p in kept]
     with taken_off(model):
         model.peft = None
+        for p in kept:
+            p.grad = None  # inside, nothing of the base is trained
         try:
             yield model
         finally:
             model.peft = records
+            for p, grad in zip(kept, grads, strict=True):
+                p.grad = grad
 
 
 def unwrap(model: Module) -> Module:
     """Take off every method, merged ones too; return the model, bit for bit the base that it was, and frozen."""
     records_of(model)
-    _, kept = take_off(model)
-    for one in kept:
-        one.parameter.requires_grad = False
+    take_off(model)
     model.peft = []
-    return model
+    return model.requires_grad_(False)
 
 
 def merge(model: Module) -> Module:

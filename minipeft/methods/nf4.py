@@ -70,7 +70,7 @@ class NF4Linear(Linear):
 
     def __init__(self, linear, double=True):
         self.shape, self.bias, self.training = linear.shape, linear.bias, linear.training
-        W = linear.matrix().T.ravel().astype("f4")
+        W = np.asarray(linear.matrix()).T.ravel().astype("f4")
         if not np.isfinite(W).all():
             raise ValueError("this weight holds numbers that are not finite in float32: no 4 bits stand for them")
         q, self.scales = quantise_blocks(W, NF4, 64)

@@ -20,6 +20,7 @@ class Record:
     seed: int | None
     base: str  # the fingerprint of the base
     replaced: list = field(default_factory=list)  # (path, layer) that stood where something else stands now
+    wrappers: list = field(default_factory=list)  # all that stood in the model when the method was in
     kept: list = field(default_factory=list)  # Kept: the base's own parameters that the method trains or has changed
     merged: bool = False
 
@@ -35,6 +36,8 @@ class Kept:
 
 def records_of(model):
     """A Record of every get_peft_model, in order.  Raises: ValueError while they are disabled"""
+    if not isinstance(model, Module):
+        raise TypeError(f"a model is needed, such as load_base('english'), not {model!r:.50}")
     records = getattr(model, "peft", [])
     if records is None:
         raise ValueError("the methods of this model are disabled: leave the `with disabled(model)` first")
@@ -46,16 +49,17 @@ def recorded(model, method, seed, start=None):
     """Write down what the block does to the model, in a Record; if it fails, undo it."""
     records, digest = records_of(model), fingerprint(model)
     layers = [(path, node) for path, node in model.walk() if isinstance(node, Module)]
-    base = [(path, p, p.data) for path, p in base_parameters(model)]
+    base = [(path, p, array_of(p)) for path, p in base_parameters(model)]
     with undone_on_error(model):
         yield
         begin_at(model, start or {}, np.random.default_rng(seed))
     record, before = Record(method, seed, digest), dict(layers)
     put_back(model, done := put_back(model, layers))
     record.replaced = [(path, before[path]) for path, _ in reversed(done)]
+    record.wrappers = [wrapper for _, wrapper in wrappers_of(model)]
     for path, p, data in base:
-        if p.requires_grad or p.data is not data:
-            record.kept.append(Kept(path, p, data.copy() if p.data is data else data))
+        if p.requires_grad or array_of(p) is not data:
+            record.kept.append(Kept(path, p, data.copy() if array_of(p) is data else data))
     model.peft = [*records, record]
 
 
@@ -72,7 +76,9 @@ def begin_at(model, start, rng):
             values = np.asarray(value(p.data.shape, rng) if callable(value) else value)
             if values.shape not in ((), p.data.shape):
                 raise ValueError(f"start: {path} has shape {p.data.shape}; it was given {values.shape}")
-            p.data[...] = values
+            if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+                raise ValueError(f"start: {path} needs finite numbers, not {values!r:.50}")
+            p.data = np.broadcast_to(values, p.data.shape).astype(p.data.dtype)  # a new array: the base keeps its own
 
 
 @contextmanager
@@ -80,13 +86,13 @@ def undone_on_error(model):
     """If the block fails, the model is as it was: its layers, its arrays, what is trained, and its records."""
     records = list(getattr(model, "peft", None) or [])
     layers = [(path, node) for path, node in model.walk() if isinstance(node, Module)]
-    arrays = [(p, p.data, p.grad) for _, p in model.named_parameters()]
+    arrays = [(p, array_of(p), p.grad) for _, p in model.named_parameters()]
     try:
         yield
     except BaseException:
         put_back(model, layers)
         for p, data, grad in arrays:
-            p.data, p.grad = data, grad
+            vars(p)["data"], p.grad = data, grad
         model.peft = records
         raise
 
@@ -111,19 +117,32 @@ def put_back(model, layers):
 def swap(kept):
     """Exchange what base parameters hold now with what they held before."""
     for one in kept:
-        one.parameter.data, one.data = one.data, one.parameter.data
+        vars(one.parameter)["data"], one.data = one.data, array_of(one.parameter)
+
+
+def array_of(parameter):
+    """The array itself that a parameter holds; parameter.data is a view of it while products are counted."""
+    return vars(parameter)["data"]
 
 
 def take_off(model):
     """Make the model its base, bit for bit; return how to undo it: (layers for put_back, what to swap)."""
-    records, undo = getattr(model, "peft", None) or [], []
+    records = getattr(model, "peft", None) or []
+    undo = take_off_wrappers(model, records[-1].wrappers if records else ())  # what model.wrap put on since
     for record in reversed(records):
         undo = put_back(model, record.replaced) + undo
-    while by_hand := wrappers_of(model)[:1]:  # wrapped by model.wrap, without a method
-        undo = put_back(model, [(path, wrapper.base) for path, wrapper in by_hand]) + undo
+    undo = take_off_wrappers(model) + undo  # what stood there before the first method, by model.wrap
     kept = [one for record in records for one in record.kept]
     swap(reversed(kept))
     return undo, kept
+
+
+def take_off_wrappers(model, but=()):
+    """Put every other wrapper's base in its place, outermost first; return how to undo it."""
+    undo, stay = [], {id(wrapper) for wrapper in but}
+    while found := [(path, wrapper.base) for path, wrapper in wrappers_of(model) if id(wrapper) not in stay][:1]:
+        undo = put_back(model, found) + undo
+    return undo
 
 
 @contextmanager
@@ -133,6 +152,7 @@ def taken_off(model):
     try:
         yield model
     finally:
+        take_off_wrappers(model)  # of what was wrapped inside, nothing stays
         swap(kept)
         put_back(model, layers)
 

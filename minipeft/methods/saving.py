@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import FileError, read_npz, write_npz
-from ..model.module import Module
+from ..model.module import Module, Parameter
 from ..validation import is_seed
 from .method import Stack, get_peft_model
 from .records import base_parameters, fingerprint, records_of, undone_on_error
@@ -83,6 +83,11 @@ def save_adapter(model: Module, path: str | Path) -> None:
             f"{lost[0]} of the base was trained, and then its layer gave way to one that holds no such parameter: no file "
             "would hold what it learned"
         )
+    known = {id(wrapper) for wrapper in records[-1].wrappers}
+    if by_hand := [path for path, wrapper in wrappers_of(model) if id(wrapper) not in known and wrapper.own_arrays()]:
+        raise ValueError(
+            f"{by_hand[0]} was wrapped by hand, and loading would not bring that back: take it off to save"
+        )
     if fingerprint(model) != base:
         raise ValueError("the base was changed after the first method was put in, and no adapter holds that change")
     if spoilt := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
@@ -148,6 +153,8 @@ def fill(model, arrays, path):
             fits = array.dtype.kind == "f" and np.isfinite(array.astype(ours[name].dtype)).all()
         if not fits:
             raise FileError(f"{path}: {name} holds something other than finite numbers of {ours[name].dtype}")
-    parameters = dict(model.named_parameters())
+    parameters = {
+        path: node for path, node in model.walk() if isinstance(node, Parameter)
+    }  # a shared one by every name
     for name, array in arrays.items():
         parameters[name].data[...] = array

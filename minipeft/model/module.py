@@ -143,10 +143,11 @@ class Module:
         Raises: ValueError that lists what there is, when a glob matches nothing
         """
         globs = several(pattern)
+        first = {id(node): path for path, node in reversed(list(self.walk())) if isinstance(node, Module)}
         there_is = [
             path
-            for path, node in self.walk()
-            if isinstance(node, Module) and isinstance(innermost(node), kind) and not path.endswith(".base")
+            for path, node in self.walk()  # a layer that stands in several places once
+            if first.get(id(node)) == path and isinstance(innermost(node), kind) and not path.endswith(".base")
         ]
         for glob in globs:
             if not any(fnmatchcase(path, glob) for path in there_is):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import read_npz, write_npz
+from ..files import read_npz, replacing, write_npz
 from ..methods import FullFineTuning, get_peft_model
 from ..model import GPT2, GPT2Config, Module
 from .data import (
@@ -103,7 +103,8 @@ def pretrain(name, folder, steps=None, seed=0, progress=True, workers=None):
     )
     folder = Path(folder)
     write_base(model, folder / f"{name}.npz")
-    (folder / f"{name}.md").write_text(card, encoding="utf-8")
+    with replacing(folder / f"{name}.md", "card of a base", b"# The base model `") as file:
+        file.write(card.encode())
     return card
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..files import FileError, read_npz, write_npz
 from ..methods import records_of
+from ..methods.wrapper import wrappers_of
 from .step import check_finite, parts
 from .workers import dropouts
 
@@ -87,6 +88,17 @@ class Run:
             for j, array in enumerate(row)
         }
 
+    def frozen(self):
+        """A digest of what methods brought and nothing trains: drawn without a seed, say, or trained before."""
+        found = hashlib.sha256()
+        trained = {id(p) for p in self.optimizer.parameters()}
+        brought = {id(p): (path, p) for _, wrapper in wrappers_of(self.model) for path, p in wrapper.own_parameters()}
+        for key, (path, p) in brought.items():
+            if key not in trained:
+                found.update(path.encode())
+                found.update(np.ascontiguousarray(p.data))
+        return found.hexdigest()
+
     def settings(self):
         """What two runs must share for one to go on with the other's checkpoint."""
         groups = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.groups]
@@ -94,8 +106,9 @@ class Run:
         arrays = [f"{paths[id(p)]} {p.data.shape} {p.data.dtype}" for p in self.optimizer.parameters()]
         methods = [f"{type(one.method).__name__} {vars(one.method)} {one.seed} {one.base}" for one in self.records]
         return {
-            "steps": self.steps, "seed": self.seed, "optimizer": type(self.optimizer).__name__, "groups": groups,
-            "parameters": arrays, "methods": methods, "workers": len(self.replicas), "data": self.data,
+            "frozen": self.frozen(), "steps": self.steps, "seed": self.seed, "groups": groups, "parameters": arrays,
+            "optimizer": type(self.optimizer).__name__, "methods": methods, "workers": len(self.replicas),
+            "data": self.data,
         }  # fmt: skip
 
     def save(self, path):

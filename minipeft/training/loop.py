@@ -44,12 +44,15 @@ def fit(
     """
     check_counts(steps, val_every, checkpoint_every, patience, workers, seed, val, checkpoint, resume)
     val, rng = None if val is None else several(val), np.random.default_rng(seed)
-    model.train()
+    if val == []:
+        raise ValueError("val holds no batch: leave it out, or give it some")
     with computing(), sharing(model, workers) as backpropagate:
         run = Run(model, optimizer, steps, seed, rng, batches, val, backpropagate)
         if resume and Path(checkpoint).exists():
             run.load(checkpoint, batches)
         stream, history = take_batches(batches, rng, run.step), run.history
+        for replica in run.replicas:
+            replica.train()
         if val and run.step == 0:
             measure(run, val, patience)
         with progress_bar(steps, run.step, label, progress) as advance, history_on_divergence(history):
@@ -87,7 +90,7 @@ def check_counts(steps, val_every, checkpoint_every, patience, workers, seed, va
     if resume and checkpoint is None:
         raise ValueError("resume needs checkpoint: the file to go on from")
     if checkpoint is not None:
-        check_place(checkpoint)
+        check_place(checkpoint, "checkpoint")
 
 
 def factor_at(schedule, step, steps):

@@ -53,17 +53,24 @@ class Optimizer:
         if not seen:
             raise ValueError("nothing to train: every parameter is frozen (get_peft_model adds trained ones)")
         self.steps = 0
-        self.state = [[np.zeros_like(p.data) for _ in range(self.slots)] for p in self.parameters()]
+        self.state = [[np.zeros(p.data.shape, p.data.dtype) for _ in range(self.slots)] for p in self.parameters()]
 
     def parameters(self):
         return [p for group in self.groups for p in group["params"]]
 
     def zero_grad(self):
         for p in self.parameters():
+            if p.grad is None:
+                raise ValueError(
+                    "a parameter of this optimizer is frozen now: make the optimizer after get_peft_model, load_adapter or "
+                    "unwrap, and not for what is disabled"
+                )
             p.grad.fill(0)
 
     def step(self, lr_factor=1.0):
         """One update of every parameter, at lr_factor times the learning rate of its group."""
+        if not is_real(lr_factor) or lr_factor < 0:
+            raise ValueError(f"lr_factor must be a number of at least 0, not {lr_factor!r}")
         self.steps += 1
         state = iter(self.state)
         for group in self.groups:

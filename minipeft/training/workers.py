@@ -67,9 +67,10 @@ def work(model, rows, weight):
 
 def replica(model, k):
     """The same model once more, number k, with the same arrays, but with gradients and dropouts of its own."""
-    shared = {id(getattr(model, "peft", None)): []}  # what stands outside the tree is not needed to train
+    records = getattr(model, "peft", None)
+    shared = {} if records is None else {id(records): []}  # what stands outside the tree is not needed to train
     for _, node in model.walk():
-        arrays = [node.data] if isinstance(node, Parameter) else node.stored_arrays().values()
+        arrays = [vars(node)["data"]] if isinstance(node, Parameter) else node.stored_arrays().values()
         shared |= {id(array): array for array in arrays}
         if isinstance(node, Parameter) and not node.requires_grad:
             shared[id(node)] = node
@@ -87,6 +88,8 @@ def dropouts(model):
 def split(batch, workers):
     """[(rows of the batch, their share of the counted targets), ...], one for each worker."""
     ids, targets, mask = parts(batch)
+    if ids.ndim != 2 or targets.shape != ids.shape or (mask is not None and mask.shape != ids.shape):
+        return [(batch, 1.0), *[(batch, 0.0)] * (workers - 1)]  # which the model and the loss refuse in their own words
     mask = np.ones(targets.shape, bool) if mask is None else mask
     counted = (mask != 0).sum()
     rows = [(ids[i], targets[i], mask[i]) for i in np.array_split(np.arange(len(ids)), workers)]
