@@ -2,12 +2,13 @@
 
 from typing import NamedTuple
 
-from ..methods import LoRA, PrefixTuning, PromptTuning, VeRA
+from ..methods import IA3, BitFit, LayerNormTuning, LoRA, PrefixTuning, PromptTuning, VeRA
+from ..methods.ia3 import ScaledInput, ScaledOutput
 from ..methods.lora import LoRALinear
 from ..methods.prefix import PrefixAttention, ReparametrisedPrefix, ShiftedPositions
 from ..methods.prompt import DropPrompt, SoftPrompt
 from ..methods.vera import VeRALinear
-from . import peft_lora, peft_prompts, peft_vera
+from . import peft_ia3, peft_lora, peft_prompts, peft_selective, peft_vera
 
 SAID_HERE = {  # for methods whose classes do not say it themselves
     LoRA: {"peft_type": "LORA", "peft_wrappers": (LoRALinear,)},
@@ -32,6 +33,25 @@ SAID_HERE = {  # for methods whose classes do not say it themselves
         "peft_wrappers": (VeRALinear,),
         "to_peft": peft_vera.vera_to_peft,
         "from_peft": peft_vera.vera_from_peft,
+    },
+    IA3: {
+        "peft_type": "IA3",
+        "peft_fields": peft_ia3.KNOWN,
+        "peft_wrappers": (ScaledOutput, ScaledInput),
+        "to_peft": peft_ia3.ia3_to_peft,
+        "from_peft": peft_ia3.ia3_from_peft,
+    },
+    BitFit: {
+        "peft_type": "LORA",
+        "peft_variant": {"bias": "all"},
+        "to_peft": peft_selective.bitfit_to_peft,
+        "from_peft": peft_selective.bitfit_from_peft,
+    },
+    LayerNormTuning: {
+        "peft_type": "LN_TUNING",
+        "peft_fields": {"target_modules", "exclude_modules"},
+        "to_peft": peft_selective.layernorm_to_peft,
+        "from_peft": peft_selective.layernorm_from_peft,
     },
 }
 OF_A_KIND = {  # what is the same for all methods of a peft_type

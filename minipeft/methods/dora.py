@@ -62,16 +62,16 @@ class DoRALinear(LoRALinear):
         sh = s * matmul(x, A.data)  # (N, T, r)
         u = matmul(x, base.matrix()) + matmul(sh, B.data)  # (N, T, d_out)
         y = g * u + b.data
-        x, sh, u = A.keep(x), B.keep(sh), u if self.trains() else None
+        x_kept, sh_kept, u_kept = A.keep(x), B.keep(sh), u if self.trains() else None
 
         def backward(dy):
             du = g * dy
             dh = s * matmul(du, B.data.T)  # (N, T, r)
-            A.add_grad(outer, x, dh)
-            B.add_grad(outer, sh, du)
+            A.add_grad(outer, x_kept, dh)
+            B.add_grad(outer, sh_kept, du)
             b.add_grad(total, dy)
-            if u is not None:
-                back_g(total(dy, u))
+            if u_kept is not None:
+                back_g(total(dy, u_kept))
             return matmul(du, base.matrix().T) + matmul(dh, A.data.T)
 
         return y, backward

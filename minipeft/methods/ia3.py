@@ -30,10 +30,10 @@ class ScaledOutput(Wrapper):
         l = self.l
         u, back_base = self.base(x)
         y = u * l.data
-        u = l.keep(u)
+        u_kept = l.keep(u)
 
         def backward(dy):
-            l.add_grad(total, dy, u)
+            l.add_grad(total, dy, u_kept)
             return back_base(dy * l.data)
 
         return y, backward
@@ -63,11 +63,11 @@ class ScaledInput(Wrapper):
     def forward(self, x):
         l = self.l
         y, back_base = self.base(x * l.data)
-        x = l.keep(x)
+        x_kept = l.keep(x)
 
         def backward(dy):
             dz = back_base(dy)
-            l.add_grad(total, dz, x)
+            l.add_grad(total, dz, x_kept)
             return dz * l.data
 
         return y, backward
@@ -98,8 +98,6 @@ class IA3(Method):
     feedforward: str | tuple = "*.mlp.c_proj"
 
     name, lr, merges = "ia3", 1e-1, True
-    peft_type, peft_wrappers = "IA3", (ScaledOutput, ScaledInput)
-    peft_fields = ("target_modules", "exclude_modules", "feedforward_modules", "fan_in_fan_out", "init_ia3_weights")
 
     def inject(self, model, rng):
         places = [(self.targets, ScaledOutput), (self.feedforward, ScaledInput)]
@@ -108,49 +106,3 @@ class IA3(Method):
             raise ValueError("(IA)³ without targets and feedforward scales nothing: name at least one of them")
         for globs, scaled in places:
             wrap(model, globs, scaled, kind=Linear)
-
-    @staticmethod
-    def to_peft(model, folder):
-        """One vector for each matrix of peft's: (d_out, 1) at its output, with ones for parts that are not scaled here, or
-        (1, d_in) at its input."""
-        arrays, inputs = {}, []
-        for name, matrix in folder.matrices().items():
-            found = [node for node in matrix.nodes if isinstance(node, Wrapper)]
-            if found and all(type(node) is ScaledOutput and not isinstance(node.base, Wrapper) for node in found):
-                ones = np.ones(matrix.shape[1] // len(matrix.nodes))
-                parts = [node.l.data if node in found else ones for node in matrix.nodes]
-                arrays[f"{name}.ia3_l"] = np.concatenate(parts)[:, None]
-            elif found:
-                inputs.append(name)
-                arrays[f"{name}.ia3_l"] = same_input(name, matrix.nodes)[None]
-        names = [key.removesuffix(".ia3_l") for key in arrays]
-        return {"target_modules": folder.short(names), "feedforward_modules": folder.short(inputs)}, arrays
-
-    @classmethod
-    def from_peft(cls, model, folder):
-        """A part whose numbers are all 1, beside parts whose numbers are not, is one that is not scaled."""
-        matrices, arrays, output, inputs = folder.matrices(), {}, [], []
-        if folder.config.get("feedforward_modules") is None:
-            folder.config["feedforward_modules"] = ["mlp.c_proj"]  # peft's own, for GPT-2
-        names = folder.targeted(matrices, ("c_attn", "mlp.c_proj"))
-        reads = {name: folder.selects("feedforward_modules", name) for name in names}
-        shapes = {name: (1, matrices[name].shape[0]) if reads[name] else (matrices[name].shape[1], 1) for name in names}
-        found = folder.read({f"{name}.ia3_l": shape for name, shape in shapes.items()})
-        for name in names:
-            l, paths = found[f"{name}.ia3_l"].ravel(), matrices[name].paths
-            parts = [l] * len(paths) if reads[name] else np.split(l, len(paths))
-            own = {path: part for path, part in zip(paths, parts, strict=True) if (part != 1).any() or (l == 1).all()}
-            arrays |= {f"{path}.l": part for path, part in own.items()}
-            (inputs if reads[name] else output).extend(own)
-        return cls(folder.globs(output), folder.globs(inputs)), arrays
-
-
-def same_input(name, nodes):
-    """The vector that scales the input of all parts of a matrix alike, and nothing else does.  Raises: ValueError"""
-    alike = all(type(node) is ScaledInput and not isinstance(node.base, Wrapper) for node in nodes)
-    if not alike or any((node.l.data != nodes[0].l.data).any() for node in nodes):
-        raise ValueError(
-            f"in peft one vector scales {name}, its whole input or its output; here there are several: merge(model), and "
-            "save the whole model, or keep the adapter with save_adapter"
-        )
-    return nodes[0].l.data

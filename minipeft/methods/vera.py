@@ -40,12 +40,12 @@ class VeRALinear(Beside):
         h = matmul(x, A.data)  # (N, T, r)
         u = matmul(h * d.data, B.data)  # (N, T, d_out)
         y = u * b.data
-        h, u = d.keep(h), b.keep(u)  # what a frozen vector does not need is let go
+        h_kept, u_kept = d.keep(h), b.keep(u)  # what a frozen vector does not need is let go
 
         def backward(dy):
             dz = matmul(dy * b.data, B.data.T)  # (N, T, r)
-            d.add_grad(total, dz, h)
-            b.add_grad(total, dy, u)
+            d.add_grad(total, dz, h_kept)
+            b.add_grad(total, dy, u_kept)
             return matmul(dz * d.data, A.data.T)
 
         return y, backward
