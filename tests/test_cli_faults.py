@@ -21,7 +21,7 @@ import pytest
 from minipeft import GPT2, GPT2Config, LoRA, Method, generate, get_peft_model, load_adapter, load_base, save_adapter
 from minipeft.__main__ import COMMANDS, main
 from minipeft.commands import finetune
-from minipeft.files import read_npz, write_npz
+from minipeft.files import NotWritten, read_npz, write_npz
 from minipeft.interop import load_gpt2
 from minipeft.training import read_text
 
@@ -789,14 +789,10 @@ def test_an_imported_adapter_too(run, tmp_path, monkeypatch):
 
 
 def test_a_card_that_cannot_be_written_is_named(run, tmp_path, monkeypatch):
-    real = Path.write_text
+    def full(path, *args):
+        raise NotWritten(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
-    def write_text(path, *args, **options):
-        if path.suffix == ".md":
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(path, *args, **options)
-
-    monkeypatch.setattr(Path, "write_text", write_text)
+    monkeypatch.setattr("minipeft.training.bases.replacing", full)  # of the card; the base is written by write_npz
     status, _, err = run("pretrain", "symbols", "--steps", 1)
     assert status == 1
     assert "symbols.md could not be written: No space left on device; saved: symbols.npz" in err

@@ -33,11 +33,11 @@ def run(args):
     except KeyboardInterrupt as error:
         signum = getattr(error, "signum", signal.SIGINT)
         raise Stopped(signum, "nothing was written, which is done at the end only") from error
-    except (FileError, NotWritten):  # of the base, which main saves elsewhere
-        raise
-    except OSError as error:  # of the card, which is written after it
+    except (FileError, NotWritten) as error:
+        if error.path != card:  # of the base, which main saves elsewhere
+            raise
         saved(base)
-        raise OSError(f"{card} could not be written: {error.strerror or error}") from error
+        raise OSError(str(error)) from error
     saved(base)
     saved(card)
     print(text)
