@@ -36,7 +36,7 @@ class DoRALinear(LoRALinear):
     """
 
     # peft's name for m, and what it is where a part of a fused matrix has no DoRA
-    peft_columns = {"lora_magnitude_vector": ("m", lambda linear: column_norms(linear.matrix()))}
+    peft_columns = {"lora_magnitude_vector": ("m", lambda linear: np.linalg.norm(linear.matrix(), axis=0))}
 
     def __init__(self, base, r, alpha, dropout, rng, rslora=False, detach_norm=True):
         super().__init__(base, r, alpha, dropout, rng, rslora=rslora)
@@ -97,7 +97,7 @@ class DoRALinear(LoRALinear):
         return self.base.matrix() + self.scaling * self.A.data @ self.B.data
 
     def norms(self):
-        return column_norms(self.direction())
+        return np.linalg.norm(self.direction(), axis=0)
 
     def constants(self):
         return self.norms() if self.detach_norm else None
@@ -109,10 +109,6 @@ class DoRALinear(LoRALinear):
     def delta(self):
         """What W changes by, (d_in, d_out): not of rank r, since the lengths change too."""
         return self.fold().matrix() - self.base.matrix()
-
-
-def column_norms(V):
-    return np.linalg.norm(V, axis=0)
 
 
 def check_base(base):
