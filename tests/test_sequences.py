@@ -30,7 +30,7 @@ from minipeft import (
     train_step,
     unwrap,
 )
-from minipeft.files import FileError
+from minipeft.files import FileError, read_npz, write_npz
 from minipeft.methods.adapter import Bottleneck, SequentialAdapter
 from minipeft.methods.ia3 import ScaledOutput
 from minipeft.methods.lora import LoRALinear
@@ -261,3 +261,14 @@ def test_what_is_no_model_is_told_so(act, tmp_path, monkeypatch):
     save_adapter(get_peft_model(tiny_model(), LoRA(r=2)), "x")
     with pytest.raises(TypeError, match="a model is needed"):
         act(None)
+
+
+@pytest.mark.parametrize("name", ["settings", "step", "updates", "history", "best", "generators", "first_batch"])
+def test_a_checkpoint_that_lacks_something_is_called_damaged(name, tmp_path):
+    model = get_peft_model(tiny_model(), LoRA(r=2))
+    fit(model, [BATCH], 2, SGD(model), checkpoint=tmp_path / "c", progress=False)
+    header, arrays = read_npz(tmp_path / "c", "checkpoint")
+    del header[name]
+    write_npz(tmp_path / "c", header, arrays)
+    with pytest.raises(FileError, match="is damaged"):
+        fit(model, [BATCH], 2, SGD(model), checkpoint=tmp_path / "c", resume=True, progress=False)

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import FileError, NotWritten, check_place, read_npz
+from ..files import FileError, NotWritten, check_place
 from ..lab.ledger import count_parameters
 from ..methods import METHODS, get_peft_model, save_adapter
 from ..training import AdamW, base_names, evaluate, fit, split_lines, text_batches, text_windows
+from ..training.checkpoints import read_checkpoint
 from ..training.workers import suitable_workers
 from .output import saved
 from .rescue import save_elsewhere
@@ -103,7 +104,7 @@ def check_places(args):
         return
     place = check_place(args.checkpoint, "checkpoint")
     if place.exists() and place.stat().st_size and not args.resume:
-        header, _ = read_npz(place, "checkpoint")
+        header, _ = read_checkpoint(place)
         step, steps = header.get("step"), dict(header.get("settings") or {}).get("steps")
         if isinstance(step, int) and isinstance(steps, int) and step < steps:
             raise ValueError(

@@ -127,7 +127,7 @@ class Run:
 
     def load(self, path, batches):
         """Take over the state that save wrote.  Raises: FileError if it is that of another run, and says what differs"""
-        header, arrays = read_npz(path, "checkpoint")
+        header, arrays = read_checkpoint(path)
         over = header["step"] >= self.steps or header["history"]["stopped_early"]
         if header["settings"] != self.settings():
             differ = [key for key, value in self.settings().items() if header["settings"].get(key) != value]
@@ -154,6 +154,18 @@ class Run:
         for name, value in header["history"].items():
             setattr(self.history, name, value)
         self.best, self.since_best = header["best"]
+
+
+def read_checkpoint(path):
+    """(header, arrays) of a checkpoint.  Raises: what read_npz raises; FileError if the header lacks what a run needs"""
+    header, arrays = read_npz(path, "checkpoint")
+    needed = {"settings": dict, "step": int, "updates": int, "history": dict, "best": list, "generators": list}
+    for name, kind in needed.items():
+        if not isinstance(header.get(name), kind):
+            raise FileError(f"{path} is damaged: its header has no {name}, so no run can go on from it")
+    if "steps" not in header["settings"] or "stopped_early" not in header["history"] or "first_batch" not in header:
+        raise FileError(f"{path} is damaged, or of an older minipeft: its header does not say which run it belongs to")
+    return header, arrays
 
 
 def first_of(batches, seed):
