@@ -7,15 +7,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..files import replacing
+from .picture import COLORS, MARKERS, STYLE, STYLES
 
-COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000"]  # Okabe and Ito's, those dark enough for lines
 FIGURE = b"minipeft tour"  # stands in each figure of the tour, so that another picture is never written over
-STYLES, MARKERS = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))], "osD^v"
-STYLE = {
-    "figure.facecolor": "white", "figure.constrained_layout.use": True, "axes.spines.top": False,
-    "axes.spines.right": False, "axes.titlelocation": "left", "axes.grid": True, "grid.alpha": 0.25,
-    "lines.linewidth": 2, "legend.frameon": False, "font.size": 10,
-}  # fmt: skip
 
 
 def tour_figure(rows, before, path):
