@@ -33,7 +33,7 @@ def test_ipython_shows_it_with_its_metadata(picture):
     assert metadata["image/png"]["alt"] == "A line that rises."
 
 
-@pytest.mark.parametrize("suffix, begins", [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+@pytest.mark.parametrize(("suffix", "begins"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
 def test_save_writes_for_print(picture, tmp_path, suffix, begins):
     picture.save(tmp_path / f"a.{suffix}")
     assert (tmp_path / f"a.{suffix}").read_bytes().startswith(begins)
