@@ -393,10 +393,8 @@ class Doubled(Wrapper):
         return 2 * y, lambda dy: backward(2 * dy)
 
     def fold(self):
-        folded = deepcopy(self.base)
-        for _, p in folded.named_parameters():
-            p.data *= 2
-        return folded
+        base = self.base.fold() if isinstance(self.base, Wrapper) else self.base
+        return Linear.from_arrays(2 * base.matrix(), 2 * base.bias.data, requires_grad=False)
 
 
 def test_a_lora_around_another_wrapper_folds_both(model, batch, rng):
@@ -410,10 +408,10 @@ def test_a_lora_around_another_wrapper_folds_both(model, batch, rng):
     assert np.array_equal(unwrap(model)(batch[0])[0], plain(batch[0])[0])
 
 
-def off_start_of_added(model):
+def off_start_of_added(model, scale=0.3):
     for _, p in model.named_parameters():
         if p.requires_grad:
-            p.data += np.random.default_rng(p.data.size).normal(0, 0.3, p.data.shape)
+            p.data += np.random.default_rng(p.data.size).normal(0, scale, p.data.shape)
     return model
 
 
@@ -655,9 +653,13 @@ def is_right_or_refused(model, method, batch, rng, tmp_path):
         assert len(refusal.split()) > 5
         assert snapshot(model) == before
         return
-    off_start_of_added(model.eval())
+    off_start_of_added(model.eval(), 0.1)  # twice as much put in, and as steep a loss: closer to the start
+    if refusal := error_of(model, batch[0]):  # what one trains is what the other takes as frozen
+        assert len(refusal.split()) > 5
+        return
     with surrogate(model):
         errors = gradcheck(loss_of(model, batch), model.named_parameters(), rng)
+    errors = {path.replace(".base", ""): error for path, error in errors.items()}
     assert {path: error for path, error in errors.items()
             if error > (1e-4 if path.endswith("k_proj.bias") else 1e-6)} == {}  # fmt: skip
     logits, before = logits_of(model, batch[0]), snapshot(model)
