@@ -16,7 +16,8 @@ INSTRUMENTS = {  # where each one is
     "sweeps": "SweepError sweep",
     "results": "Sweep",
     "table": "Table",
-    "look": "attention_map attention_weights changed deltas moved prefix_map prefix_share spectrum",
+    "heads": "attention_map attention_weights prefix_map prefix_share",
+    "changes": "changed deltas moved spectrum",
     "texts": "samples",
     "symbols": "show_writing skills write",
 }

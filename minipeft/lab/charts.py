@@ -1,4 +1,4 @@
-"""Pictures of numbers: lines with every seed, curves, heat maps.  Axes are named, lines carry their names, grey is enough."""
+"""Pictures of numbers: lines with every seed, curves, heat maps.  Lines carry their names, and grey is enough."""
 
 import numpy as np
 
@@ -10,8 +10,9 @@ def number(value, form=".3g"):
 
 
 def plot_lines(
-    series, *, xlabel="", ylabel="", title=None, format=".3g", ylim=None, logx=None, logy=False, level=None, size=(7.2, 3.4)
-):  # noqa: A002  # fmt: skip
+    series, *, xlabel="", ylabel="", title=None, format=".3g", ylim=None, logx=None, logy=False,
+    level=None, size=(7.2, 3.4),
+):  # fmt: skip
     """A line for each entry of series, {label: (places, values)}, through the means; every value is a dot.
 
     places      numbers, or names, which then stand side by side
@@ -64,8 +65,9 @@ def plot_lines(
 
 
 def plot_seeds(
-    results, x=None, *, xlabel="step", ylabel="loss", title=None, format=".3g", ylim=None, logy=False, level=None, size=(7.2, 3.4)
-):  # noqa: A002  # fmt: skip
+    results, x=None, *, xlabel="step", ylabel="loss", title=None, format=".3g", ylim=None, logy=False,
+    level=None, size=(7.2, 3.4),
+):  # fmt: skip
     """Every seed by itself.  results: {label: (seeds, places)}, a thin line for each seed and a thick one for the mean; or
     {label: (seeds,)}, a dot for each seed and a bar at the mean, the labels side by side.
 
@@ -112,7 +114,9 @@ def dots(arrays, xlabel, ylabel, title, form, ylim, logy, level, size):
     for i, (label, values) in enumerate(arrays.items()):
         fine = values[np.isfinite(values)]
         spread = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(1)
-        axes.plot(i + spread, values, "o", color=COLORS[0], markersize=6, markeredgecolor="white", clip_on=False, zorder=3)
+        axes.plot(
+            i + spread, values, "o", color=COLORS[0], markersize=6, markeredgecolor="white", clip_on=False, zorder=3
+        )
         if fine.size:
             axes.hlines(fine.mean(), i - 0.28, i + 0.28, color=LINE, linewidth=1.5)
         wrecked = len(values) - len(fine)
@@ -133,7 +137,7 @@ def dots(arrays, xlabel, ylabel, title, form, ylim, logy, level, size):
 
 def plot_heat(
     cells, columns, rows, wrecked=None, *, xlabel="", ylabel="", label="", title=None, format=".3g", size=None
-):  # noqa: A002  # fmt: skip
+):  # fmt: skip
     """A heat map of means.  cells[row][column]: the numbers of the seeds of a cell, none for a cell that does not exist.
 
     The darker, the larger.  A cell is hatched if any of its runs was wrecked, and says how many: NaN, or what the function
@@ -165,14 +169,16 @@ def plot_heat(
     axes.spines[:].set_visible(False)
     lost = sum(any(flags) for row in bad for flags in row)
     hatched = f"; hatched: {lost} with wrecked runs" if lost else ""
-    head(axes, title if title is not None else f"{label}, mean of seeds{hatched}" if has_seeds(cells) else f"{label}{hatched}")
-    said = "; ".join(
-        f"{ylabel} {named(row)}: " + ", ".join(
-            f"{number(mean, format)} at {named(column)}" for column, mean, cell in zip(columns, line, cs, strict=True) if len(cell)
-        ) for row, line, cs in zip(rows, means, cells, strict=True)
-    )  # fmt: skip
+    mean_of = ", mean of seeds" if has_seeds(cells) else ""
+    head(axes, title if title is not None else f"{label}{mean_of}{hatched}")
+    said = []
+    for row, line, existing in zip(rows, means, cells, strict=True):
+        there = [(column, mean) for column, mean, cell in zip(columns, line, existing, strict=True) if len(cell)]
+        said.append(
+            f"{ylabel} {named(row)}: " + ", ".join(f"{number(mean, format)} at {named(c)}" for c, mean in there)
+        )
     words = f"{title}. " if title else ""
-    return Picture(figure, f"{words}A heat map of {label}, {xlabel} across and {ylabel} upwards. {said}.")
+    return Picture(figure, f"{words}A heat map of {label}, {xlabel} across and {ylabel} upwards. {'; '.join(said)}.")
 
 
 def has_seeds(cells):
@@ -238,7 +244,9 @@ def label_ends(axes, ends, apart=12.5):
     to_axes = axes.transScale + axes.transLimits
     gap = apart / (72 * axes.figure.get_figheight() * 0.72)  # of the height of the axes, about
     last = -np.inf
-    for (_, height), (label, x, y, color) in sorted(((to_axes.transform(end[1:3]), end) for end in ends), key=lambda e: e[0][1]):
+    for height, (label, x, y, color) in sorted(
+        ((to_axes.transform(end[1:3])[1], end) for end in ends), key=lambda e: e[0]
+    ):
         last = max(height, last + gap)
         line = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.7, "shrinkA": 1, "shrinkB": 4}
         axes.annotate(str(label), (x, y), (1.025, last), "data", "axes fraction", va="center", color=color,

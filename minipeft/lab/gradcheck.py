@@ -120,7 +120,7 @@ def nudge(loss, array, eps=2.0**-10):
     Raises:   TypeError for an array that does not hold floats: a whole number cannot be moved a little
     """
     if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
-        raise TypeError(f"nudge moves the numbers of a NumPy array of floats, such as np.array([1.0, 2.0]); not {array!r:.60}")
+        raise TypeError(f"nudge needs a NumPy array of floats, such as np.array([1.0, 2.0]), not {array!r:.60}")
     slopes = np.zeros(array.shape)
     for place in np.ndindex(array.shape):
         kept = array[place]

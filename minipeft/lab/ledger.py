@@ -169,7 +169,9 @@ def products(models, ids=None):
     names = ["", "forward", "backward", "both, against the first"]
     formats = {"forward": ",.0f", "backward": ",.0f", names[3]: "+.1%"}
     columns = slice(None) if len(rows) > 1 else slice(3)
-    return Table(names[columns], [row[columns] for row in rows], "operations a token in matrix products", formats=formats)
+    return Table(
+        names[columns], [row[columns] for row in rows], "operations a token in matrix products", formats=formats
+    )
 
 
 def operations(model, ids):

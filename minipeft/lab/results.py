@@ -36,8 +36,9 @@ class Sweep:
         """
         wanted = {name: value if isinstance(value, (list, tuple)) else [value] for name, value in point.items()}
         for name, values in wanted.items():
-            if strange := [value for value in values if value not in self.labels(name)]:
-                raise ValueError(f"no point has {name} = {strange[0]!r}; there are: {', '.join(map(str, self.labels(name)))}")
+            there = self.labels(name)
+            if strange := [value for value in values if value not in there]:
+                raise ValueError(f"no point has {name} = {strange[0]!r}; there are: {', '.join(map(str, there))}")
 
         def kept(one):
             return all(one[name] in values for name, values in wanted.items())
@@ -56,7 +57,9 @@ class Sweep:
         found = [values.get(value, np.nan) for _, _, values in rows]
         longest = max((one for one in found if isinstance(one, list)), key=len, default=None)
         if longest is not None:  # a curve that broke off, or is missing, ends in NaN
-            found = [[*(one if isinstance(one, list) else []), *[np.nan] * len(longest)][: len(longest)] for one in found]
+            found = [
+                [*(one if isinstance(one, list) else []), *[np.nan] * len(longest)][: len(longest)] for one in found
+            ]
         array = np.array(found, float)
         array = array.reshape(-1, len(self.seeds), *array.shape[1:])
         return array[0] if len(array) == 1 else array
@@ -102,7 +105,7 @@ class Sweep:
         """The settings that take more than one value."""
         return [name for name in self.names if len(self.labels(name)) > 1] or self.names[-1:]
 
-    def table(self, rows=None, columns=None, value=None, format=".3g", each_seed=True):  # noqa: A002
+    def table(self, rows=None, columns=None, value=None, format=".3g", each_seed=True):
         """A Table: the mean, and in brackets every seed, of one number that was measured.
 
         rows, columns: names of settings, one or several each; if not given, the last setting that varies makes the
@@ -117,14 +120,19 @@ class Sweep:
         if rows is None:
             rows = [name for name in varied if name not in columns]
         heads = self.groups(columns)
-        lines = [
-            (*group, *(self.cell({**dict(zip(rows, group, strict=True)), **dict(zip(columns, head, strict=True))}, value, format, each_seed)
-                       for head in heads))
-            for group in self.groups(rows)
-        ]  # fmt: skip
+        lines = []
+        for group in self.groups(rows):
+            points = [dict(zip([*rows, *columns], [*group, *head], strict=True)) for head in heads]
+            lines.append((*group, *(self.cell(point, value, format, each_seed) for point in points)))
         names = [", ".join(map(titled, columns, head)) or value for head in heads]
         seeds = "" if self.seeds == (None,) else f", {len(self.seeds)} seeds"
-        each = "mean, and each seed" if each_seed and len(self.seeds) > 1 else "mean" if len(self.seeds) > 1 else "one seed"
+        each = (
+            "mean, and each seed"
+            if each_seed and len(self.seeds) > 1
+            else "mean"
+            if len(self.seeds) > 1
+            else "one seed"
+        )
         others = [name for name in self.measured if name != value]
         note = [f"also measured: {', '.join(others)}"] if others else []
         if any(np.isnan(values.get(value, np.nan)).any() for _, _, values in self.rows):
@@ -168,7 +176,8 @@ class Sweep:
         series = {}
         for group in self.groups(lines):
             part = self.where(**dict(zip(lines, group, strict=True)))
-            series[", ".join(map(titled, lines, group)) or y] = (part.labels(x), [part.values(y, **{x: place}).ravel() for place in part.labels(x)])
+            values = [part.values(y, **{x: place}).ravel() for place in part.labels(x)]
+            series[", ".join(map(titled, lines, group)) or y] = (part.labels(x), values)
         return plot_lines(series, **{"xlabel": x, "ylabel": y} | options)
 
     def heat(self, x=None, y=None, value=None, wrecked=None, **options):

@@ -21,7 +21,9 @@ class Writing(NamedTuple):
     def __repr__(self):
         lines = [f"{letters(a)}   {letters(b)}   {letters(c)}" for a, b, c in zip(*self, strict=True)]
         right = int((self.wanted == self.written).sum())
-        return "\n".join(["it reads   wanted     it writes", *lines, f"{right} of {self.wanted.size} symbols are right"])
+        return "\n".join(
+            ["it reads   wanted     it writes", *lines, f"{right} of {self.wanted.size} symbols are right"]
+        )
 
 
 def letters(symbols):
@@ -56,7 +58,9 @@ def show_writing(task, models, n=3, seed=5, title=None):
     first = next(iter(writings.values()))
     for label, one in writings.items():
         if not np.array_equal(one.reads, first.reads) or not np.array_equal(one.wanted, first.wanted):
-            raise ValueError(f"{label!r} was written for other sequences than the first one: the same task, n and seed?")
+            raise ValueError(
+                f"{label!r} was written for other sequences than the first one: the same task, n and seed?"
+            )
     rows = {"it reads": first.reads, f"wanted ({task})": first.wanted}
     rows |= {label: one.written for label, one in writings.items()}
     n, wide = len(first.reads), LENGTH + 0.8
@@ -84,12 +88,12 @@ def show_writing(task, models, n=3, seed=5, title=None):
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11.5)
     said = "; ".join(
-        f"{label} writes {', '.join(map(letters, one.written))}: {int((one.written == one.wanted).sum())} of {one.wanted.size} right"
+        f"{label} writes {', '.join(map(letters, one.written))}: {int((one.written == one.wanted).sum())} right"
         for label, one in writings.items()
     )
     words = f"{title}. " if title else ""
     return Picture(figure, f"{words}Task {task}. It reads {', '.join(map(letters, first.reads))}; wanted is "
-                   f"{', '.join(map(letters, first.wanted))}. {said}.")  # fmt: skip
+                   f"{', '.join(map(letters, first.wanted))}. {said}, of {first.wanted.size}.")  # fmt: skip
 
 
 class Skills(Table):
@@ -97,7 +101,10 @@ class Skills(Table):
 
     def __init__(self, found, tasks, labels, n):
         self.found = found
-        rows = [[label, *(f"{found[label, t].exact:.0%} ({found[label, t].accuracy:.0%})" for t in tasks)] for label in labels]
+        rows = [
+            [label, *(f"{e.exact:.0%} ({e.accuracy:.0%})" for e in (found[label, t] for t in tasks))]
+            for label in labels
+        ]
         super().__init__(["", *tasks], rows, title=f"exact sequences of {n} new ones, in brackets right symbols")
 
 

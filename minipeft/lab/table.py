@@ -53,7 +53,7 @@ def wrapped(line, width):
 
 
 def is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool) or hasattr(value, "__float__")
+    return not isinstance(value, bool) and hasattr(value, "__float__") and not getattr(value, "shape", ())
 
 
 def written(value, form=None):
@@ -66,7 +66,7 @@ def written(value, form=None):
         return "wrecked" if value != value else format(value, form)
     if isinstance(value, bool) or not is_number(value):
         return str(value)
-    if isinstance(value, int) or float(value).is_integer() and abs(value) < 1e15:
+    if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e15):
         return f"{int(value):,}"
     return f"{float(value):.3g}"
 
