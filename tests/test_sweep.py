@@ -91,7 +91,9 @@ def test_all_combinations_in_order(serial):
 
 
 def test_a_list_of_points_and_labels():
-    found = sweep(lambda f, x, seed: f(x) + seed, {"f": {"square": np.square, "root": np.sqrt}, "x": [4.0]}, seeds=(0, 1))
+    found = sweep(
+        lambda f, x, seed: f(x) + seed, {"f": {"square": np.square, "root": np.sqrt}, "x": [4.0]}, seeds=(0, 1)
+    )
     assert found.values(f="root").tolist() == [2.0, 3.0]
     found = sweep(lambda a, b: a * b, [{"a": 2, "b": 3}, {"b": 5, "a": 4}], seeds=None)
     assert found.values().ravel().tolist() == [6, 20]

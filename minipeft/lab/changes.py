@@ -130,9 +130,10 @@ def changed(model, base=None):
     found = []
     for path, p in base.named_parameters():
         array = now.get(path)
-        if array is None:
-            raise ValueError(f"the model has no array {path}: it is not built on this base")
-        if array.shape != p.data.shape or array.tobytes() != p.data.astype(array.dtype).tobytes():
+        if array is None or array.shape != p.data.shape:
+            has = "no array" if array is None else f"an array {array.shape} and not {p.data.shape}"
+            raise ValueError(f"the model is not built on this base: it has {has} at {path}")
+        if array.tobytes() != p.data.astype(array.dtype).tobytes():
             found.append(path)
     return found
 
