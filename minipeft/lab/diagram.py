@@ -7,11 +7,11 @@
 from ..methods.wrapper import Wrapper
 from ..model.module import Module, Parameter
 from .picture import FROZEN, TRAINED, Picture
-from .shapes import GAP, PALE, Pen, Piece, column, width
+from .shapes import PALE, Pen, Piece, column, width
 from .sketch import Sketch, changes
-from .spoken import blocks_in_words, counted, described
+from .spoken import COMMON, blocks_in_words, contents, counted, described
 
-EDGE = 8  # white space around a picture
+EDGE, ACROSS = 8, 3  # white space around a picture; how many blocks side by side
 
 
 def draw(model, block=None, amount=False):
@@ -31,8 +31,7 @@ def draw(model, block=None, amount=False):
         raise ValueError(f"block must be in 0 ... {n - 1}, or None for all, not {block!r}")
     kinds = [[block]] if block is not None else [[i] for i in range(n)] if amounts else kinds_of(model)
     sketch = Sketch(model, amounts=amounts)
-    pages = [panels(sketch, model, kinds, ends=block is None)]
-    return page(pages, legend(model, bool(amount)), described(model, kinds, amounts, block))
+    return page([panels(sketch, model, kinds, ends=block is None)], legend(model, bool(amount)), described(model, kinds, amounts, block))
 
 
 def draw_methods(models):
@@ -42,14 +41,14 @@ def draw_methods(models):
     """
     for model in models.values():
         check_model(model)
-    pages, said = [], []
+    rows, said = [], []
     for name, model in models.items():
-        kinds = kinds_of(model)
         trained, total = counted(model)
-        words = f"{trained:,} trained, {share(trained, total)}"
-        pages.append(captioned(panels(Sketch(model, small=True), model, kinds), name, words))
-        said.append(f"{name}: {described(model, kinds)}")
-    return page(pages, [(FROZEN, "frozen"), (TRAINED, "trained")], " ".join(said), apart=16)
+        row = panels(Sketch(model, small=True), model, kinds_of(model))
+        rows.append((*row, name, f"{trained:,} trained, {share(trained, total)}"))
+        said.append(f"{name}: {contents(model)}")
+    alt = f"{len(models)} transformer blocks side by side: {COMMON} {' '.join(said)}"
+    return page(rows, [(FROZEN, "frozen"), (TRAINED, "trained")], alt, apart=14)
 
 
 def check_model(model):
@@ -89,7 +88,21 @@ def panels(sketch, model, kinds, ends=True):
         below = sketch.embeddings(model) if embed and 0 in kind else word("x")
         above = sketch.head(model) if head and len(model.h) - 1 in kind else word("y")
         stacks.append((below, parts[0], above))
-    return in_row(stacks)
+    rows = [in_row(stacks[i : i + ACROSS]) for i in range(0, len(stacks), ACROSS)]
+    return rows[0] if len(rows) == 1 else above_each_other(rows)
+
+
+def above_each_other(rows, gap=16):
+    """Rows of blocks, the first on top."""
+    h = sum(piece.h for piece, _ in rows) + gap * (len(rows) - 1)
+
+    def paint(pen, x, y):
+        top = y + h
+        for piece, _ in rows:
+            piece.paint(pen, x, top - piece.h)
+            top -= piece.h + gap
+
+    return Piece(max(piece.w for piece, _ in rows), h, 0, paint), rows[-1][1]
 
 
 def in_row(stacks, gap=16):
@@ -129,18 +142,6 @@ def word(text):
     return Piece(w, 12, w / 2, lambda pen, x, y: pen.text(x + w / 2, y + 5.5, text, 10))
 
 
-def captioned(row, name, words):
-    """A row of blocks with its method's name above and a line of numbers below."""
-    piece, base = row
-    w = max(piece.w, width(name, 10.5, "bold"), width(words, 8))
-
-    def paint(pen, x, y):
-        piece.paint(pen, x, y + 16)
-        pen.text(x, y + 4, words, 8, "#555555", ha="left", va="center_baseline")
-
-    return Piece(w, piece.h + 16, piece.port, paint), base, name
-
-
 def share(trained, total):
     return f"{trained / total:.1%}" if trained / total >= 0.001 else f"{trained / total:.2%}"
 
@@ -154,24 +155,29 @@ def legend(model, amount):
 
 
 def page(rows, entries, alt, apart=24):
-    """A Picture of pieces in a row, aligned at the lower edges of their blocks, with a legend above."""
+    """A Picture of rows of blocks, (piece, its height below the block, lines to write under it), side by side.
+
+    The blocks stand on one line; above is a legend, of (colour, text).
+    """
     base = max(row[1] for row in rows)
-    lifts = [base - row[1] for row in rows]
-    names = any(len(row) > 2 for row in rows)
-    key_w = sum(width(text, 8.5) + 13 + 16 for _, text in entries) - 16
-    w = max(sum(row[0].w for row in rows) + apart * (len(rows) - 1), key_w) + 2 * EDGE
-    h = max(row[0].h + lift for row, lift in zip(rows, lifts, strict=True)) + 2 * EDGE + 20 + 18 * names
-    pen, x = Pen(w, h), EDGE
-    for color, text in entries:
-        pen.tile(x, h - EDGE - 10, 9, 9, color)
-        pen.text(x + 13, h - EDGE - 5.5, text, 8.5, ha="left", va="center_baseline")
-        x += width(text, 8.5) + 13 + 16
+    foot = 16 * max(len(row) - 2 for row in rows)
+    widths = [max(piece.w, *(width(line, 10.5, "bold") for line in lines), 0) for piece, _, *lines in rows]
+    steps = [width(text, 8.5) + 13 + 16 for _, text in entries]
+    w = sum(widths) + apart * (len(rows) - 1)
+    below = sum(steps) - 16 > w  # then each entry has a line of its own
+    key = 14 * (len(entries) if below else 1) + 6
+    w = max(w, max(steps) - 16 if below else 0) + 2 * EDGE
+    h = max(piece.h + base - down for piece, down, *_ in rows) + 2 * EDGE + key + foot
+    pen, x, y = Pen(w, h), EDGE, h - EDGE
+    for (color, text), step in zip(entries, steps, strict=True):
+        pen.tile(x, y - 10, 9, 9, color)
+        pen.text(x + 13, y - 5.5, text, 8.5, ha="left", va="center_baseline")
+        x, y = (x, y - 14) if below else (x + step, y)
     x = EDGE
-    for (piece, _, *name), lift in zip(rows, lifts, strict=True):
-        piece.paint(pen, x, EDGE + lift)
-        if name:
-            pen.text(x, h - EDGE - 28, name[0], 10.5, ha="left", va="center_baseline", weight="bold")
-        x += piece.w + apart
+    for (piece, down, *lines), across in zip(rows, widths, strict=True):
+        piece.paint(pen, x, EDGE + foot + base - down)
+        for i, line in enumerate(lines):
+            look = {"size": 10.5, "weight": "bold"} if i == 0 else {"size": 8.5, "color": "#555555"}
+            pen.text(x, EDGE + foot - 13 - 15 * i, line, ha="left", va="center_baseline", **look)
+        x += across + apart
     return Picture(pen.figure, alt)
-
-

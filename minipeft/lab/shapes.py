@@ -200,7 +200,7 @@ def stream(*branches, gap=GAP, run=16):
         for branch, h in zip(branches, heights, strict=True):
             fork, low, top = y + 8, y + 8 + LEAD, y + h - KNOT
             wire = x + left + port
-            pen.wire((x + left, y), (x + left, top - KNOT), lw=1.7)
+            pen.wire((x + left, y), (x + left, top - KNOT))
             pen.wire((x + left, fork), (wire, fork), (wire, low), head=not branch.bare)
             branch.paint(pen, wire - branch.port, low)
             pen.wire((wire, low + branch.h), (wire, top), (x + left + KNOT, top))

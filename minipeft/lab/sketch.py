@@ -37,7 +37,7 @@ from .shapes import (
     width,
 )
 
-HATCH, LETTERS = "/////", {"weight": "W", "bias": "b"}
+HATCH, SHADE = "/////", "#bdbdbd"  # of what is stored otherwise, or shared
 
 
 def dims(parameter):
@@ -62,14 +62,15 @@ class Sketch:
         hot = self.trained(parameters)
         if not hot or not self.amounts:
             return TRAINED if hot else FROZEN
-        return mixed(max(self.amounts[id(p)][0] for p in hot))
+        return mixed(self.amounts[id(hot[0])][0])
 
     def gid(self, parameters):
         return [self.paths[id(p)] for p in self.trained(parameters)]
 
-    def size(self, parameter):
-        """What stands under the name of something trained: its shape, or by how much it changed."""
-        return self.amounts[id(parameter)][1] if id(parameter) in self.amounts else dims(parameter)
+    def size(self, *parameters):
+        """What stands under the name of something trained: its shapes, or by how much it changed."""
+        known = [self.amounts[id(p)][1] for p in parameters if id(p) in self.amounts]
+        return known[0] if known else " + ".join(dims(p) for p in parameters)
 
     def part(self, name, parameters, hatched=None, shape=(1, 1)):
         """A box for a layer; a few trained numbers of a frozen layer, its bias, say, are tiles at its side.
@@ -78,12 +79,12 @@ class Sketch:
         """
         hot = self.trained(parameters.values())
         whole = bool(hot) and len(hot) == len(parameters) and not hatched
-        second = (hatched or (whole and self.size(hot[0]))) and not self.small
+        second = (hatched or (whole and self.size(*hot))) and not self.small
         chips = [] if whole else [(letter, p) for letter, p in parameters.items() if p.requires_grad]
         texts = [letter if self.small else f"{letter}  {self.size(p)}" for letter, p in chips]
-        lines, body = [name, hatched or self.size(hot[0])] if second else [name], 8 if self.small else 9
+        lines, body = [name, hatched or self.size(*hot)] if second else [name], 8 if self.small else 9
         chip_w = max((width(text, 7) for text in texts), default=-8) + 8
-        name_w = max(width(line, 7 if i else body) for i, line in enumerate(lines)) + 12
+        name_w = max(width(line, 7 if i else body) for i, line in enumerate(lines)) + (20 if hatched else 12)
         slope = 0 if shape[0] == shape[1] else 8 if self.small else 11
         w = name_w + chip_w + 2 * slope
         h = max(13 if self.small else 17, 25 if second else 0, 11 * len(chips) + 4)
@@ -94,9 +95,9 @@ class Sketch:
             if slope:
                 low, high = (slope, 0) if shape[0] < shape[1] else (0, slope)
                 corners = [(x + low, y), (x + w - low, y), (x + w - high, y + h), (x + high, y + h)]
-                pen.polygon(corners, face, edge="#b4b4b4" if hatched else None, **look)
+                pen.polygon(corners, face, edge=SHADE if hatched else None, **look)
             else:
-                pen.box(x, y, w, h, face, edge="#b4b4b4" if hatched else None, **look)
+                pen.box(x, y, w, h, face, edge=SHADE if hatched else None, **look)
             two_lines(pen, x + middle, y + h / 2, lines, body, ink_on(face), FROZEN if hatched else None)
             for i, ((_, p), text) in enumerate(zip(chips, texts, strict=True)):
                 step = (h - 4) / len(chips)
@@ -108,9 +109,8 @@ class Sketch:
 
     def taper(self, name, parameters, wide_below, hatched=False, least=0):
         """A matrix that makes its input narrow (wide_below) or wide again: its edges are the widths of the two."""
-        weight = parameters[0]
-        size, body = self.size(weight) if not self.amounts else dims(weight), 8 if self.small else 9
-        wide = max(22 if self.small else 42, width(size, 7) + 14 if not self.small else 0, least)
+        size, body = " + ".join(dims(p) for p in parameters), 8 if self.small else 9
+        wide = max(22 if self.small else 42, width(size, 7) + (22 if hatched else 14) if not self.small else 0, least)
         narrow, h = max(width(name, body) + 7, 0.42 * wide), 14 if self.small else 25
         wide, face = max(wide, narrow + 12), self.face(parameters)
         below, above = (wide, narrow) if wide_below else (narrow, wide)
@@ -118,7 +118,7 @@ class Sketch:
         def paint(pen, x, y):
             mid = x + wide / 2
             corners = [(mid - below / 2, y), (mid + below / 2, y), (mid + above / 2, y + h), (mid - above / 2, y + h)]
-            pen.polygon(corners, face, self.gid(parameters), HATCH if hatched else None)
+            pen.polygon(corners, face, self.gid(parameters), *((HATCH, SHADE) if hatched else ()))
             ink, pad = ink_on(face), FROZEN if hatched else None
             if self.small:
                 pen.text(mid, y + h / 2, name, body, ink, va="center_baseline", pad=pad)
@@ -131,7 +131,7 @@ class Sketch:
 
     def scale(self, name, parameter, note=""):
         """A vector that multiplies what comes by, number by number: a diamond on the wire."""
-        text = "" if self.small else f"{self.size(parameter)}{note}"
+        text = "" if self.small or note is None else f"{self.size(parameter)}{note}"
         r, face = 7.5 if self.small else 9, self.face([parameter])
         aside = width(text, 7) + 4 if text else 0
 
@@ -144,10 +144,15 @@ class Sketch:
 
         return Piece(2 * r + aside, 2 * r, r, paint)
 
-    def note(self, node, named):
+    def note(self, node, named, does=""):
         """A box with a class's name and what it trains, for layers that are not the library's own."""
         hot = [(name, p) for name, p in named if p.requires_grad]
-        lines = [type(node).__name__] + ([] if self.small else [f"{name}  {self.size(p)}" for name, p in hot])
+        lines = [type(node).__name__, does] if does else [type(node).__name__]
+        texts = [self.size(p) for _, p in hot]
+        if len(texts) > 1 and self.amounts and len(set(texts)) == 1:  # they change something together
+            lines += texts[:1]
+        elif not self.small:
+            lines += [f"{name}  {text}" for (name, _), text in zip(hot, texts, strict=True)]
         face, body = self.face([p for _, p in hot]), 8 if self.small else 9
         w = max(width(line, 7 if i else body) for i, line in enumerate(lines)) + 12
         h = (13 if self.small else 17) + 10 * (len(lines) - 1)
@@ -200,7 +205,7 @@ class Sketch:
         if isinstance(node, ScaledInput):
             return self.with_rest(node, own, ["l"], column(self.scale("l", node.l), base, gap=self.gap()))
         if isinstance(node, DoRALinear):
-            lengths = self.scale("m", node.m, "" if self.amounts else ", ÷ ‖V‖")
+            lengths = self.scale("m", node.m, None if self.amounts else ", ÷ ‖V‖")
             return column(beside(base, self.path(node, own, ["m"])), lengths, gap=self.gap())
         if isinstance(node, Beside):
             return beside(base, self.path(node, own))
@@ -212,11 +217,11 @@ class Sketch:
     def path(self, node, own, drawn=()):
         """What a Beside or an After adds."""
         if isinstance(node, LoRALinear):
-            word = [self.said(self.amounts[id(p)][1]) for p in self.trained([node.A, node.B])[:1] if self.amounts]
+            word = [self.said(self.size(p)) for p in self.trained([node.A, node.B])[:1] if self.amounts]
             found = [self.taper("A", [node.A], True), *word, self.taper("B", [node.B], False)]
             return self.with_rest(node, own, ["A", "B", *drawn], column(*found, gap=3 if word else 5))
         if isinstance(node, VeRALinear):
-            found = [self.taper("A", [node.A], True, True), self.scale("d", node.d),
+            found = [self.taper("A", [node.A], True, True), self.scale("d", node.d, None if self.amounts else ""),
                      self.taper("B", [node.B], False, True), self.scale("b", node.b)]  # fmt: skip
             return self.with_rest(node, own, ["A", "B", "d", "b"], column(*found, gap=4))
         if isinstance(getattr(node, "adapter", None), Bottleneck):
@@ -237,7 +242,7 @@ class Sketch:
         least = 40 if self.small else 58
         parts = [matrix(node.down, "down", True), self.piece(node.act, "gelu"), matrix(node.up, "up", False)]
         if self.amounts and type(node.up) is Linear and self.trained([node.up.weight]):
-            parts.append(self.said(self.amounts[id(node.up.weight)][1]))
+            parts.append(self.said(self.size(node.up.weight)))
         return column(*parts, gap=5)
 
     # ---- attention, and the prefix in it
@@ -260,7 +265,7 @@ class Sketch:
         text, size = ("attention", 8) if self.small else ("softmax(q kᵀ / √K) v", 9)
         core_w = max(ports[2] - ports[0] + 24, width(text, size) + 14)
         middle, core_h = (ports[0] + ports[2]) / 2, 13 if self.small else 17
-        nets = [self.note(one, one.own_parameters()) for one in prefixes if hasattr(one, "encoder")]
+        nets = [self.note(one, one.own_parameters(), "writes P_k and P_v") for one in prefixes if hasattr(one, "encoder")]
         above = column(Piece(core_w, core_h, core_w / 2, lambda *_: None),
                        *(self.note(one, one.own_parameters()) for one in others), o, gap=self.gap())  # fmt: skip
         left = min(0, middle - above.port)
@@ -289,9 +294,7 @@ class Sketch:
                     pen.wire((at, foot + piece.h), (at, core_y))
             for i, net in enumerate(nets):
                 net_y = row_y + row_h + self.gap() + joint_h / 2 - net.h / 2 - i * (net.h + 4)
-                end = start + ports[2] + rows[2].w - rows[2].port
                 net.paint(pen, start + right + 14, net_y)
-                pen.wire((start + right + 14, net_y + net.h / 2), (end, net_y + net.h / 2), color=TRAINED)
             pen.box(start + middle - core_w / 2, core_y, core_w, core_h)
             pen.text(start + middle, core_y + core_h / 2, text, size, va="center_baseline")
             above.paint(pen, start + middle - above.port, core_y)
@@ -387,40 +390,42 @@ def two_lines(pen, x, y, lines, size, ink, pad=None):
 def changes(model):
     """{id(parameter): (share, text)} of all that is trained: how much it changed, and that as a share of the largest.
 
-    ‖ΔW‖ / ‖W‖ where a weight is changed or added to; the norm itself of what stands for no weight, a prefix, say.
+    ‖ΔW‖ / ‖W‖ where a weight is changed or added to.  The norm itself of what stands for no weight: of a prefix, of the
+    change of a bias (which may have been zero), of an adapter's two matrices, multiplied.
     """
-    relative, absolute = {}, {}
+    found = {id(p): ("‖·‖", np.linalg.norm(p.data)) for _, p in model.named_parameters() if p.requires_grad}
     for record in getattr(model, "peft", None) or []:
         for one in record.kept:
-            before = np.linalg.norm(one.data)
-            moved = np.linalg.norm(one.parameter.data - one.data)
-            (relative if before else absolute)[id(one.parameter)] = moved / (before or 1), "Δ"
+            moved, before = np.linalg.norm(one.parameter.data - one.data), np.linalg.norm(one.data)
+            relative = before and not one.path.endswith("bias")
+            found[id(one.parameter)] = ("Δ", moved / before) if relative else ("‖Δ‖", moved)
     for _, node in model.walk():
-        if isinstance(node, Wrapper):
-            own = [p for _, p in node.own_parameters() if p.requires_grad]
-            share = weight_change(node)
-            for p in own if share is not None else ():
-                relative[id(p)] = share, "ΔW"
-    for path, p in model.named_parameters():
-        if p.requires_grad and id(p) not in relative and id(p) not in absolute:
-            absolute[id(p)] = np.linalg.norm(p.data), ""
-    most = [max((value for value, _ in found.values()), default=0) or 1 for found in (relative, absolute)]
-    told = {key: (value / most[0], f"{sign} {value:.1%}") for key, (value, sign) in relative.items()}
-    return told | {key: (value / most[1], f"{sign}‖·‖ {value:.2g}") for key, (value, sign) in absolute.items()}
+        if isinstance(node, Wrapper) and (change := amount_of(node)):
+            found |= {id(p): change for _, p in node.own_parameters() if p.requires_grad}
+    most = {True: 0.0, False: 0.0}
+    for sign, value in found.values():
+        most[sign in RELATIVE] = max(most[sign in RELATIVE], value)
+    return {key: (value / (most[sign in RELATIVE] or 1), f"{sign} {value:{'.1%' if sign in RELATIVE else '.2g'}}")
+            for key, (sign, value) in found.items()}  # fmt: skip
 
 
-def weight_change(node):
-    """‖ΔW‖ / ‖W‖ of a wrapper around a Linear, where it says its ΔW; otherwise None."""
+RELATIVE = ("Δ", "ΔW")
+
+
+def amount_of(node):
+    """(what, how much) of a wrapper whose parameters mean something together only; otherwise None."""
+    if isinstance(getattr(node, "adapter", None), Bottleneck):
+        down, up = (innermost(layer).matrix() for layer in (node.adapter.down, node.adapter.up))
+        return "‖down up‖", np.linalg.norm(down @ up)
+    if isinstance(node, PrefixAttention) and hasattr(node, "encoder"):
+        return "‖[P_k P_v]‖", np.linalg.norm(np.hstack(node.prefix()[:2]))
     if not isinstance(innermost(node), Linear):
         return None
     W = innermost(node).matrix()
     if hasattr(node, "delta"):
         change = node.delta()
     elif isinstance(node, (ScaledOutput, ScaledInput)):
-        factor = node.l.data if isinstance(node, ScaledOutput) else node.l.data[:, None]
-        change = W * (factor - 1)
+        change = W * ((node.l.data if isinstance(node, ScaledOutput) else node.l.data[:, None]) - 1)
     else:
         return None
-    return np.linalg.norm(change) / np.linalg.norm(W)
-
-
+    return "ΔW", np.linalg.norm(change) / np.linalg.norm(W)

@@ -17,6 +17,10 @@ def listed(names):
     return f"{', '.join(most)} and {last}" if most else last
 
 
+def many(n, thing):
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
+
+
 def sizes(named):
     return ", ".join(f"{name} {' × '.join(map(str, p.data.shape))}" for name, p in named)
 
@@ -57,13 +61,13 @@ def brought(node):
     if isinstance(node, PrefixAttention):
         how = ", written by a network," if hasattr(node, "encoder") else ""
         m = len(node.encoder.E.data if how else node.P_k.data)
-        return f"a prefix of {m} keys and {m} values{how}"
+        return f"a prefix of {many(m, 'key')} and {many(m, 'value')}{how}"
     if isinstance(node, SoftPrompt):
-        return f"a prompt of {len(node.P.data)} rows"
+        return f"a prompt of {many(len(node.P.data), 'row')}"
     if isinstance(node, ShiftedPositions):
         return f"positions that start at {node.offset}"
     if isinstance(node, DropPrompt):
-        return f"{node.m} rows dropped"
+        return f"{many(node.m, 'row')} dropped"
     if hasattr(getattr(node, "adapter", None), "down"):
         where = "beside" if isinstance(node, Beside) else "after"
         return f"adapters of width {node.adapter.down.shape[1]} {where}"
@@ -98,42 +102,62 @@ def grouped(found, n):
     return out
 
 
-def described(model, kinds=None, amounts=None, block=None):
+def described(model, kinds, amounts=None, block=None):
     """The alt text of draw(model)."""
-    n, wrapped = len(model.h), {}
-    shown = range(n) if block is None else [block]
-    visible = [(path, node) for path, node in model.walk() if place(path)[0] in (None, *shown)]
-    if block is not None:
-        visible = [(path, node) for path, node in visible if place(path)[0] is not None]
-    for path, node in visible:
-        if isinstance(node, Wrapper):
-            link = next((word for kind, word in LINKS.items() if isinstance(node, kind)), "on")
-            words = brought(node)
-            words += "" if words.endswith((" after", " beside")) else " of" if words.endswith(("put", "ut")) else f" {link}"
-            how = f" (changed by {amount_of(node, amounts)})" if amounts and amount_of(node, amounts) else ""
-            wrapped.setdefault(words, []).append((place(path)[0], place(path)[1] + how))
-    packed = {"4 bits a number in": [place(path) for path, node in visible if isinstance(node, NF4Linear)]}
-    phrases = grouped(wrapped, n) + (grouped(packed, n) if packed["4 bits a number in"] else [])
-    phrases += own_numbers(model, visible, n, amounts)
+    n = len(model.h)
     if block is not None:
         start = f"Block {block} of {n}"
-    elif kinds and len(kinds) > 1:
+    elif len(kinds) > 1:
         start = f"{len(kinds)} transformer blocks side by side, {'; '.join(blocks_in_words(kind, n) for kind in kinds)}"
     else:
-        start = f"A transformer block, {blocks_in_words(range(n), n)}"
-    trained, total = counted(model)
-    text = f"{start}: attention, then the MLP, each added to the stream; frozen parts are grey, trained ones blue. "
-    if not trained:
-        return text + "; ".join([*phrases, "nothing is trained"]).capitalize() + "."
-    return text + f"{'; '.join(phrases)}. {trained:,} of {total:,} numbers are trained.".lstrip("; ")
+        start = f"A transformer block, the same in {blocks_in_words(range(n), n)}" if n > 1 else "A transformer block"
+    extremes = extreme_changes(model, amounts, block) if amounts else ""
+    return f"{start}: {COMMON} {contents(model, block)}{extremes}"
 
 
-def amount_of(node, amounts):
-    own = [amounts[id(p)][1] for _, p in node.own_parameters() if id(p) in amounts]
-    return listed(own).replace("‖·‖", "norm") if own else ""
+COMMON = "attention, then the MLP, each added to the stream. Frozen parts are grey, trained ones blue."
 
 
-def own_numbers(model, visible, n, amounts):
+def contents(model, block=None):
+    """What is put into a model and trained in it, in words."""
+    n, wrapped, packed = len(model.h), {}, []
+    visible = [(path, node) for path, node in model.walk() if block is None or place(path)[0] == block]
+    for path, node in visible:
+        if isinstance(node, Wrapper):
+            wrapped.setdefault(linked(node), []).append(place(path))
+        elif isinstance(node, NF4Linear):
+            packed.append(place(path))
+    phrases = grouped(wrapped, n) + (grouped({"4 bits a number in": packed}, n) if packed else [])
+    phrases += own_numbers(model, visible, n)
+    text, (trained, total) = "; ".join(phrases), counted(model)
+    text = text[:1].upper() + text[1:] + (". " if text else "")
+    return text + (f"{trained:,} of {total:,} numbers are trained." if trained else "Nothing is trained.")
+
+
+def linked(node):
+    """What a wrapper brings, up to the name of the layer."""
+    words = brought(node)
+    if words.endswith((" after", " beside")):
+        return words
+    if isinstance(node, (ScaledOutput, ScaledInput)):
+        return f"{words} of"
+    return f"{words} {next((word for kind, word in LINKS.items() if isinstance(node, kind)), 'on')}"
+
+
+def extreme_changes(model, amounts, block):
+    """Where it changed most, and where least, for numbers that can be compared."""
+    told, seen = "", {}
+    for path, p in model.named_parameters():
+        if id(p) in amounts and (block is None or place(path)[0] == block):
+            share, text = amounts[id(p)]
+            seen.setdefault(text.rpartition(" ")[0], []).append((share, text, path.replace(".base", "")))
+    for found in seen.values():
+        (_, most, at), (_, least, there) = max(found), min(found)
+        told += f" Most: {most} at {at}; least: {least} at {there}."
+    return told
+
+
+def own_numbers(model, visible, n):
     """Phrases for what is trained in the base's own layers."""
     added = {id(p) for _, node in model.walk() if isinstance(node, Wrapper) for _, p in node.own_parameters()}
     named = [(path, p) for path, p in visible if isinstance(p, Parameter) and id(p) not in added]
@@ -153,8 +177,7 @@ def own_numbers(model, visible, n, amounts):
             name, _, kind = name.replace(" ", ".").rpartition(".")
             norm = name.startswith("ln_")
             kind = {"bias": "shift of" if norm else "bias of", "weight": "gain of" if norm else "weight of"}.get(kind, kind)
-            how = f" (changed by {amounts[id(p)][1].replace('‖·‖', 'norm')})" if amounts else ""
-            found.setdefault(kind, []).append((block, name + how))
+            found.setdefault(kind, []).append((block, name))
     return phrases + grouped(found, n)
 
 
