@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "generation": ROOTS | {"model", "methods"},
     "training": ROOTS | {"model", "methods"},
     "interop": ROOTS | {"model", "methods"},
-    "lab": ROOTS | {"model", "methods", "training"},
+    "lab": ROOTS | {"model", "methods", "generation", "training"},
     "course": ROOTS | {"model", "methods", "generation", "training", "interop", "lab"},
 }
 

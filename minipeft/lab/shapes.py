@@ -1,0 +1,210 @@
+"""Boxes, wires and what they are put together to: drawing in points, so that text fits by measure and not by eye.
+
+A Piece is drawn around a wire that goes up.  Pieces are put above each other, beside each other and around a detour, and
+each knows its size before anything is drawn, as TeX does it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
+from matplotlib.textpath import text_to_path
+
+from .picture import COLORS, FAINT, FROZEN, LINE, TRAINED, canvas
+
+FAMILY = "DejaVu Sans"  # comes with matplotlib, so that a measure taken is the measure drawn
+INK, BACK, PALE = "#222222", COLORS[1], "#d3e6f3"  # BACK: what comes back; PALE: computed from what is trained
+GAP, LEAD, KNOT = 9, 7, 5.5  # between two pieces; of a wire before it forks; radius of a plus
+
+
+@lru_cache(maxsize=4096)
+def width(text, size, weight="normal"):
+    """How wide the text is, in points; of several lines the widest."""
+    font = FontProperties(family=FAMILY, size=size, weight=weight)
+    return max(text_to_path.get_text_width_height_descent(line, font, False)[0] for line in text.split("\n"))
+
+
+def mixed(share, light=PALE, dark=TRAINED):
+    """A colour between light (share 0) and dark (share 1)."""
+    pair = [[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in (light, dark)]
+    return "#" + "".join(f"{round(a + share * (b - a)):02x}" for a, b in zip(*pair, strict=True))
+
+
+def ink_on(color):
+    """White on dark colours, black on light ones."""
+    r, g, b = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return "white" if 0.3 * r + 0.59 * g + 0.11 * b < 140 else INK
+
+
+class Pen:
+    """Draws on one page, width × height points.  What stands for trained parameters has their paths as its gid."""
+
+    def __init__(self, width, height):
+        self.figure, self.axes = canvas(width / 72, height / 72)
+        self.figure.set_layout_engine("none")
+        self.axes.set(position=(0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
+        self.axes.axis("off")
+
+    def patch(self, patch, paths=()):
+        if paths:
+            patch.set_gid("trained " + " ".join(paths))
+        return self.axes.add_patch(patch)
+
+    def text(self, x, y, text, size=9, color=INK, ha="center", va="center", weight="normal", pad=None, **more):
+        """pad: a background of this colour, where the text stands on a wire or on hatching."""
+        if pad:
+            more["bbox"] = {"facecolor": pad, "edgecolor": "none", "pad": 1}
+        self.axes.text(x, y, text, fontsize=size, color=color, ha=ha, va=va, fontweight=weight, family=FAMILY,
+                       zorder=5, linespacing=1.15, **more)  # fmt: skip
+
+    def box(self, x, y, w, h, face=FROZEN, edge=None, paths=(), hatch=None, dashed=False, round=2.5, lw=0.8, z=2):
+        style = f"round,pad=0,rounding_size={round}" if round else "square,pad=0"
+        self.patch(FancyBboxPatch((x, y), w, h, boxstyle=style, fc=face, ec=edge or edge_of(face), lw=lw, zorder=z,
+                                  hatch=hatch, linestyle=(0, (3, 2)) if dashed else "-"), paths)  # fmt: skip
+
+    def tile(self, x, y, w, h, face=FROZEN, edge=None, paths=(), **more):
+        self.patch(Rectangle((x, y), w, h, fc=face, ec=edge or edge_of(face), zorder=2, **{"lw": 0.8} | more), paths)
+
+    def polygon(self, points, face, paths=(), hatch=None, edge=None):
+        shape = Polygon(points, fc=face, ec=edge or edge_of(face), lw=0.8, zorder=2, hatch=hatch, joinstyle="round")
+        self.patch(shape, paths)
+
+    def wire(self, *points, color=LINE, head=True, lw=1.1):
+        """A line through the points; with a head, an arrow."""
+        points = [point for i, point in enumerate(points) if not i or point != points[i - 1]]
+        if len(points) < 2:
+            return
+        (x0, y0), (x1, y1) = points[-2:]
+        if head:  # the line ends inside the head
+            length = max(abs(x1 - x0), abs(y1 - y0)) or 1
+            stop = (x1 - 3 * (x1 - x0) / length, y1 - 3 * (y1 - y0) / length)
+            self.axes.add_patch(FancyArrowPatch((x0, y0), (x1, y1), arrowstyle="-|>,head_width=.22,head_length=.42",
+                                                mutation_scale=10, color=color, lw=0, shrinkA=0, shrinkB=0, zorder=3))  # fmt: skip
+            points = [*points[:-1], stop]
+        xs, ys = zip(*points, strict=True)
+        self.axes.plot(xs, ys, color=color, lw=lw, ls="-", solid_joinstyle="round", solid_capstyle="butt", zorder=1.5)
+
+    def knot(self, x, y, sign="+", color=LINE, r=KNOT):
+        """A small circle with a sign in it."""
+        self.axes.add_patch(Circle((x, y), r, fc="white", ec=color, lw=1, zorder=3))
+        if sign == "+":  # drawn, so that it stands in the middle
+            for dx, dy in ((0.55 * r, 0), (0, 0.55 * r)):
+                self.axes.plot((x - dx, x + dx), (y - dy, y + dy), color=color, lw=1.1, zorder=4)
+        else:
+            self.text(x, y, sign, 9, color, va="center_baseline")
+
+
+def edge_of(face):
+    return FAINT if face in (FROZEN, "white", "#f4f4f4") else "#004a75"
+
+
+@dataclass
+class Piece:
+    """w, h: its size.  port: where the wire enters below and leaves above, from the left edge.  paint(pen, x, y): draw it
+    with its lower left corner there.  bare: what enters is a wire still, so that no arrow head points at it."""
+
+    w: float
+    h: float
+    port: float
+    paint: Callable
+    bare: bool = False
+
+
+def enter(pen, x, y, top, piece):
+    """The wire up to a piece whose lower edge is at `top`."""
+    pen.wire((x, y), (x, top), head=not piece.bare)
+
+
+def column(*pieces, gap=GAP):
+    """Above each other, the first lowest, all on one wire."""
+    port = max(piece.port for piece in pieces)
+    w = port + max(piece.w - piece.port for piece in pieces)
+    h = sum(piece.h for piece in pieces) + gap * (len(pieces) - 1)
+
+    def paint(pen, x, y):
+        for i, piece in enumerate(pieces):
+            if i:
+                enter(pen, x + port, y - gap, y, piece)
+            piece.paint(pen, x + port - piece.port, y)
+            y += piece.h + gap
+
+    return Piece(w, h, port, paint, pieces[0].bare)
+
+
+def beside(base, path, gap=GAP):
+    """y = base(x) + path(x)"""
+    inner = max(base.h, path.h)
+    h = 4 + LEAD + inner + LEAD + 2 * KNOT
+    w, far = base.w + gap + path.w, base.w + gap + path.port
+
+    def paint(pen, x, y):
+        port, top = x + base.port, y + h - KNOT
+        fork, low = y + 4, [y + 4 + LEAD + (inner - piece.h) / 2 for piece in (base, path)]
+        pen.wire((port, y), (port, fork), head=False)
+        enter(pen, port, fork, low[0], base)
+        pen.wire((port, fork), (x + far, fork), (x + far, low[1]), head=not path.bare)
+        base.paint(pen, x, low[0])
+        path.paint(pen, x + base.w + gap, low[1])
+        pen.wire((port, low[0] + base.h), (port, top - KNOT))
+        pen.wire((x + far, low[1] + path.h), (x + far, top), (port + KNOT, top))
+        pen.knot(port, top)
+
+    return Piece(w, h, base.port, paint, bare=True)
+
+
+def after(base, path, gap=GAP):
+    """y = u + path(u), u = base(x): u passes by on the left."""
+    port = max(base.port, path.port + gap)
+    w = port + max(base.w - base.port, path.w - path.port)
+    h = base.h + 4 + LEAD + path.h + LEAD + 2 * KNOT
+
+    def paint(pen, x, y):
+        wire, by, fork, top = x + port, x + port - path.port - gap, y + base.h + 4, y + h - KNOT
+        base.paint(pen, wire - base.port, y)
+        pen.wire((wire, y + base.h), (wire, fork), head=False)
+        enter(pen, wire, fork, fork + LEAD, path)
+        path.paint(pen, wire - path.port, fork + LEAD)
+        pen.wire((wire, fork + LEAD + path.h), (wire, top - KNOT))
+        pen.wire((wire, fork), (by, fork), (by, top), (wire - KNOT, top))
+        pen.knot(wire, top)
+
+    return Piece(w, h, port, paint, base.bare)
+
+
+def framed(base, note, color, gap=GAP):
+    """Something around a layer of which nothing is known but that it is there: an outline, with a note in it."""
+    inner = max(base.h, note.h)
+    w, h, port = base.w + 3 * gap + note.w, inner + 2 * gap, base.port + gap
+
+    def paint(pen, x, y):
+        low = y + gap + (inner - base.h) / 2
+        pen.box(x, y, w, h, "none", color, dashed=True, round=4, z=1)
+        enter(pen, x + port, y, low, base)
+        base.paint(pen, x + gap, low)
+        pen.wire((x + port, low + base.h), (x + port, y + h), head=False)
+        note.paint(pen, x + base.w + 2 * gap, y + gap + (inner - note.h) / 2)
+
+    return Piece(w, h, port, paint, bare=True)
+
+
+def stream(*branches, gap=GAP, run=16):
+    """y = x + branch(x), once for each: the stream goes up on the left."""
+    port = run + max(branch.port for branch in branches)
+    w = 2 + port + max(branch.w - branch.port for branch in branches)
+    heights = [8 + LEAD + branch.h + LEAD + 2 * KNOT for branch in branches]
+    left = KNOT
+
+    def paint(pen, x, y):
+        for branch, h in zip(branches, heights, strict=True):
+            fork, low, top = y + 8, y + 8 + LEAD, y + h - KNOT
+            wire = x + left + port
+            pen.wire((x + left, y), (x + left, top - KNOT))
+            pen.wire((x + left, fork), (wire, fork), (wire, low), head=not branch.bare)
+            branch.paint(pen, wire - branch.port, low)
+            pen.wire((wire, low + branch.h), (wire, top), (x + left + KNOT, top))
+            pen.knot(x + left, top)
+            y += h
+
+    return Piece(left + w, sum(heights), left, paint, bare=True)
