@@ -72,7 +72,7 @@ print(callable(minipeft.lab.sweep))
 def test_every_name_of_the_lab_is_where_the_list_says():
     for name, home in lab.HOMES.items():
         if home == "diagram":
-            continue  # test_diagram.py looks at these
+            continue  # the pictures of models have tests of their own
         assert callable(getattr(lab, name)), name
         assert getattr(lab, name).__doc__, name
     with pytest.raises(AttributeError, match="there are: "):
