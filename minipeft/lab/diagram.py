@@ -1,7 +1,7 @@
 """Pictures of a model as it is: draw(model).  And of what happens in it: draw_lora, draw_attention, draw_outer.
 
-    from minipeft.lab.diagram import draw
-    draw(get_peft_model(load_base("english"), LoRA(r=8)))
+from minipeft.lab.diagram import draw
+draw(get_peft_model(load_base("english"), LoRA(r=8)))
 """
 
 from ..methods.wrapper import Wrapper

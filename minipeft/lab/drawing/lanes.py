@@ -106,7 +106,7 @@ def lora_backward(pen, x, sizes, solved):
     if solved:
         pen.text(x + 48, UP + 10, "dy Wᵀ", 11, BACK, ha="left")
         pen.text(x + 46, LOW - 11, "dh Aᵀ", 11, BACK, ha="left")
-        pen.text(x + 111, LOW + 19, "dh = s dy Bᵀ", 11, BACK, ha="left")
+        pen.text(x + 111, LOW + thin / 2 + 10.5, "dh = s dy Bᵀ", 11, BACK, ha="left")
     else:
         pen.text(x + 138, LOW + 10, "dh", 13, BACK)
     blank(pen, x + 203, LOW - thin / 2 - 25, "dB = s hᵀ dy" if solved else "dB = ?", solved)

@@ -152,7 +152,8 @@ def draw_outer(k=2, m=4, n=5, A=None, B=None):
     faces = [*COLORS[:4], "#555555"][:k]
     tints = [mixed(0.3, "#ffffff", color) for color in faces]
     wide, tall = n * cell, max(m, k) * cell
-    last = f"{m} × {n}, rank\nat most {min(k, m, n)}"
+    rank = np.linalg.matrix_rank(A @ B) if numbers else f"at most {min(k, m, n)}"
+    last = f"{m} × {n},\nrank {rank}"
     x, top = 14, tall + 28
     pen = Pen(
         k * cell + gap + wide + k * (sign + wide) + (sign + max(wide, width(last, 8.5)) if k > 1 else 0) + 2 * x,
@@ -184,7 +185,8 @@ def draw_outer(k=2, m=4, n=5, A=None, B=None):
         pen.text(x + sign / 2, middle, "+" if i else "=", 13)
         x += sign
         product = A[:, [i]] * B[[i]] if numbers else None
-        grid(m, n, lambda *_, i=i: tints[i], f"{numbered('a', i)} {numbered('b', i)}", faces[i], "rank 1", product)
+        one = f"rank {np.linalg.matrix_rank(product) if numbers else 1}"
+        grid(m, n, lambda *_, i=i: tints[i], f"{numbered('a', i)} {numbered('b', i)}", faces[i], one, product)
         x += wide
     if k > 1:
         pen.text(x + sign / 2, middle, "=", 13)
@@ -193,7 +195,12 @@ def draw_outer(k=2, m=4, n=5, A=None, B=None):
     terms = " + ".join(f"{numbered('a', i)} {numbered('b', i)}" for i in range(k))
     alt = (f"A, {m} × {k}, tall, times B, {k} × {n}, wide, is {terms}: "
            f"{'an outer product' if k == 1 else f'a sum of {k} outer products'}, each a column of A times the row of B in "
-           f"the same colour, {m} × {n} and of rank 1.")  # fmt: skip
+           f"the same colour, {m} × {n}; the sum is of rank {rank}.")  # fmt: skip
     if numbers:
-        alt += f" A = {A.tolist()}, B = {B.tolist()}, A B = {(A @ B).tolist()}."
+        alt += f" A = {in_words(A)}, B = {in_words(B)}, A B = {in_words(A @ B)}."
     return Picture(pen.figure, alt)
+
+
+def in_words(matrix):
+    """[[1, 0.5], [-2, 3]]"""
+    return "[" + ", ".join("[" + ", ".join(f"{v + 0.0:.3g}" for v in row) + "]" for row in matrix) + "]"
