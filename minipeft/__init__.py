@@ -16,7 +16,7 @@ PUBLIC = {  # where each public name is; it is imported when it is first asked f
     "methods": "METHODS IA3 Adapter After Beside BitFit DoRA FullFineTuning LastBlocks LayerNormTuning LoRA LoRAPlus Method "
     "PrefixTuning PromptTuning QLoRA Stack VeRA Wrapper disabled get_peft_model load_adapter merge quantise save_adapter "
     "surrogate unwrap",
-    "training": "SGD AdamW base_names evaluate fit load_base symbols_batches train_step",
+    "training": "SGD AdamW base_names evaluate fit load_base load_tokens symbols_batches train_step",
     "generation": "generate",
     "lab.gradcheck": "gradcheck gradcheck_layer",
     "lab.ledger": "counting",

@@ -5,11 +5,10 @@ import importlib
 import keyword
 import signal
 import sys
+from importlib import metadata
 
 from .commands.output import Output, spelled
-from .commands.rescue import rescue
 from .commands.signals import handled, stop
-from .files import FileError, NotWritten
 
 COMMANDS = {  # name: what it does; commands/NAME.py has add_arguments(parser) and run(args)
     "tour": "fine-tune the English base on climate text by five methods, and compare them",
@@ -29,7 +28,7 @@ but nobody read what it printed; 130, 143, 129 stopped by Ctrl-C, by kill, by cl
 
 def main(argv=None):
     """Run one command; return the exit status.  What the user can mend ends in one line, not in a traceback."""
-    with handled(stop), Output() as output:
+    with Output() as output:
         try:
             return output.status(run(argv, output))
         except SystemExit as end:  # argparse has said what is wrong, or shown its help
@@ -37,6 +36,19 @@ def main(argv=None):
 
 
 def run(argv, output):
+    try:
+        with handled(stop):  # inside the try: a signal may come while it begins or ends
+            return work(argv, output)
+    except KeyboardInterrupt as error:
+        print(file=sys.stderr)
+        output.say(f"interrupted{f': {error}' if str(error) else ''}")
+        return 128 + getattr(error, "signum", signal.SIGINT)
+
+
+def work(argv, output):
+    from .commands.rescue import rescue  # these bring NumPy, and while it is imported somebody may press Ctrl-C
+    from .files import FileError, NotWritten
+
     try:
         args = parse(argv)
         output.name = f"minipeft {args.command}"
@@ -47,10 +59,6 @@ def run(argv, output):
     except (ValueError, OSError, ArithmeticError, ImportError, MemoryError) as error:
         output.say(str(error) or type(error).__name__)
         return 1
-    except KeyboardInterrupt as error:
-        print(file=sys.stderr)
-        output.say(f"interrupted{f': {error}' if str(error) else ''}")
-        return 128 + getattr(error, "signum", signal.SIGINT)
     return 0
 
 
@@ -59,6 +67,7 @@ def parse(argv):
     parser = argparse.ArgumentParser(
         prog="minipeft", description="Parameter-efficient fine-tuning you can read.", **whole
     )
+    parser.add_argument("--version", action="version", version=f"minipeft {version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         module = importlib.import_module(f"minipeft.commands.{name}{'_' * keyword.iskeyword(name)}")
@@ -66,6 +75,14 @@ def parse(argv):
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return parser.parse_args(argv)
+
+
+def version():
+    """Of the installed package; a checkout that was not installed has none."""
+    try:
+        return metadata.version("minipeft")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The command line as a user meets it: what it prints, writes and refuses."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from minipeft.files import read_npz
 from minipeft.interop.peft_methods import translation
 from minipeft.methods import METHODS, LoRA, load_adapter
 from minipeft.methods.wrapper import wrappers_of
-from minipeft.training import load_base, read_text
+from minipeft.training import load_base, load_tokens, read_text
 
 
 @pytest.fixture
@@ -60,9 +61,13 @@ def test_the_tour_prints_its_table_and_draws_its_figure(run, tmp_path):
     status, out, _ = run("tour", "--steps", 12)
     assert status == 0
     for label in ("lora", "adapter", "prefix", "prompt", "full"):
-        assert len([line for line in out.splitlines() if line.strip().startswith(label + " ")]) == 2
+        assert len([line for line in out.splitlines() if line.startswith(label + " ")]) == 2
     assert out.count("bitwise the same") == 5
-    assert out.count("before  ") == out.count("after   ") == 5
+    before, after = zip(
+        *[line.split(" | ") for line in out.splitlines() if " | " in line and "it/s" not in line], strict=True
+    )
+    assert " ".join(before).split() != " ".join(after).split()
+    assert max(map(len, out.splitlines())) <= 120
     assert (tmp_path / "tour.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -98,7 +103,7 @@ def test_finetune_saves_an_adapter_that_inspect_and_generate_read(run, text, set
     status, out, _ = run("generate", "--adapter", "a.npz", "--prompt", "The sea", "--length", 150, "--seed", 3)
     assert status == 0
     assert out.startswith("The sea")
-    assert len(out) == len("The sea") + 150 + 1
+    assert len(load_tokens().encode(out)) == pytest.approx(152, abs=12)  # tokens may be written in more than one way
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -134,7 +139,9 @@ def test_every_method_is_trained_looked_at_and_goes_to_peft_and_back_or_says_why
 def test_finetune_improves_the_held_out_text(run, text):
     _, out, _ = run("finetune", text, "--steps", 30, "--length", 60)
     before, after = (float(word) for word in out.split("held-out text: ")[1].split(" bits")[0].split(" -> "))
-    assert after < before - 0.3
+    assert after < before - 0.05
+    perplexity = re.search(r"perplexity a token: ([\d.]+) -> ([\d.]+), best", out)
+    assert float(perplexity[2]) < float(perplexity[1])
 
 
 def test_finetune_goes_on_from_a_checkpoint(run, text):
@@ -149,23 +156,41 @@ def test_finetune_goes_on_from_a_checkpoint(run, text):
     assert all((one[name] == two[name]).all() for name in one)
 
 
-def test_strange_characters_are_replaced_and_reported(run, tmp_path):
+def test_every_character_can_be_said_and_another_language_is_called_one(run, tmp_path):
     path = tmp_path / "odd.txt"
     path.write_text("The sea is 3π wide — and “deep”.\n" * 60, encoding="utf-8")
     status, out, _ = run("finetune", path, "--steps", 2, "--length", 40)
     assert status == 0
-    assert "Replaced by '?', not in the alphabet (60 in all): 'π' (60)" in out
+    assert "not" not in out.split("held-out")[0].lower()
+    path.write_text("Съешь ещё этих мягких французских булок.\n" * 60, encoding="utf-8")
+    status, out, _ = run("finetune", path, "--steps", 2, "--length", 40)
+    assert status == 0
+    assert re.search(r"takes 1\.\d\d tokens a character, English about 0\.3: .* knows only English", out)
     status, out, _ = run("generate", "--prompt", "Ω is", "--length", 5)
     assert status == 0
-    assert "'Ω' (1)" in out
-    assert "\n? is" in out or "\nO is" in out
+    assert out.startswith("Ω is")
+
+
+def test_generate_says_what_was_learned_by_heart(run, tmp_path):
+    (tmp_path / "text.txt").write_text("The sea is warm and the wind comes from the north today.\n")
+    prompt = ("--prompt", "The sea is warm and the wind comes from the north", "--length", 1)
+    status, out, _ = run("generate", *prompt, "--check", "text.txt")
+    assert status == 0
+    share = int(re.search(r"(\d+)% of it stands word for word in text.txt, in runs of 8 tokens or more", out)[1])
+    assert share > 80
+    assert out.splitlines()[-1].startswith("The sea is warm and the wind comes")
+    (tmp_path / "other.txt").write_text("Nothing of it stands here.\n")
+    assert "\n0% of it stands" in run("generate", *prompt, "--check", "other.txt")[1]
+    status, _, err = run("generate", *prompt, "--check", "none.txt")
+    assert status == 1
+    assert "none.txt cannot be read" in err
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
         (("finetune", "missing.txt"), "No such file"),
-        (("finetune", "short.txt"), "has 30 characters; it needs at least 678"),
+        (("finetune", "short.txt"), "has 11 tokens; it needs at least 678"),
         (("finetune", "latin.txt"), "is not UTF-8 text (byte 3)"),
         (("finetune", "fine.txt", "--method", "prefix", "--r", 4), "prefix has no --r; it has: --m, --reparametrise"),
         (("finetune", "fine.txt", "--r", 0), "r must be a whole number in 1"),
@@ -197,7 +222,7 @@ def test_strange_characters_are_replaced_and_reported(run, tmp_path):
         (("generate", "--adapter", "fine.txt"), "is not a readable minipeft adapter"),
         (("generate", "--prompt", ""), "the prompt is empty"),
         (("generate", "--temperature", "-1"), "temperature must be 0"),
-        (("generate", "--top-k", "97"), "top_k must lie in"),
+        (("generate", "--top-k", "2049"), "top_k must lie in"),
         (("generate", "--adapter", ""), "is not a file"),
         (("inspect", "fine.txt"), "is not a readable minipeft adapter"),
         (("pretrain", "symbols", "--to", "nowhere"), "there is no folder"),

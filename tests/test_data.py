@@ -1,18 +1,20 @@
 """Symbols, text and the base models that come with the package."""
 
+import re
+from importlib import resources
+
 import numpy as np
 import pytest
 
 from minipeft.files import FileError, read_npz, write_npz
 from minipeft.training import (
-    ALPHABET,
     TASKS,
+    Evaluation,
+    Tokens,
     base_names,
-    decode,
-    encode,
     evaluate,
     load_base,
-    plain,
+    load_tokens,
     pretrain,
     read_text,
     split_lines,
@@ -21,8 +23,10 @@ from minipeft.training import (
     text_batches,
     text_windows,
 )
+from minipeft.training.bases import CONFIGS, plain_english, read_base
 from minipeft.training.data import COPY, PAD, SEP, TABLE, pretraining_batches
 
+CARD = resources.files("minipeft").joinpath("data", "english.md").read_text(encoding="utf-8")
 RULES = {
     "copy": lambda x: x,
     "reverse": lambda x: x[::-1],
@@ -64,22 +68,20 @@ def test_batches_follow_their_generator():
     assert len(set(ids[ids >= COPY]) - {SEP, PAD}) == 3
 
 
-def test_text_comes_back_from_its_ids():
-    assert decode(encode(ALPHABET)) == ALPHABET
-    assert len(ALPHABET) == 96
-    with pytest.raises(ValueError, match="not in the alphabet: \\['é'\\]"):
-        encode("café")
-
-
-@pytest.mark.parametrize("ids", [[96], [-1], [0, 99], [1.5], [True], ["a"], None])
-def test_what_is_no_character_has_no_text(ids):
-    with pytest.raises(ValueError, match=r"ids of characters are integers in 0 ... 95"):
-        decode(ids)
+def test_the_shipped_tokens_say_every_text(rng):
+    tokens = load_tokens()
+    assert tokens.vocab_size == load_base("english").config.vocab_size == 2048
+    for text in ("Warm air holds more water.", "café – “ok”…\r\n\ttab", "π 水 🙂 \0", ""):
+        assert tokens.decode(tokens.encode(text)) == text
+    with pytest.raises(ValueError, match="the base symbols reads no text"):
+        load_tokens("symbols")
+    with pytest.raises(ValueError, match="no base 'french'"):
+        load_tokens("french")
 
 
 @pytest.mark.parametrize("cut", [text_batches, text_windows])
 def test_a_text_is_its_ids_and_its_stretches_have_a_length(cut):
-    ids = encode("Warm air holds more water.")
+    ids = load_tokens().encode("Warm air holds more water.")
     for wrong in ("Warm air holds more water.", ids * 1.0, np.stack([ids, ids]), None):
         with pytest.raises(TypeError, match="a text is given as its token ids"):
             cut(wrong, 5)
@@ -89,14 +91,7 @@ def test_a_text_is_its_ids_and_its_stretches_have_a_length(cut):
     assert cut(ids.tolist(), 5)
 
 
-def test_plain_replaces_and_reports():
-    assert plain("café – “ok”…\r\n\ttab") == ('cafe - "ok"...\n tab', {})
-    text, unknown = plain("π is 3; ππ!")
-    assert text == "? is 3; ??!"
-    assert unknown == {"π": 3}
-
-
-def test_windows_predict_each_character_once():
+def test_windows_predict_each_token_once():
     ids = np.arange(1, 24)
     windows = text_windows(ids, T=5, n=2)
     assert [x.shape for x, _ in windows] == [(2, 5), (2, 5), (1, 2)]
@@ -111,18 +106,23 @@ def test_random_stretches_lie_in_the_text(rng):
     ids, targets = text_batches(np.arange(8), T=7, n=3)(rng)
     assert (ids == np.arange(7)).all()
     assert (targets == np.arange(1, 8)).all()
-    with pytest.raises(ValueError, match="has 7 characters; stretches of 7 need at least 8"):
+    with pytest.raises(ValueError, match="has 7 tokens; stretches of 7 need at least 8"):
         text_batches(np.arange(7), T=7)
 
 
-def test_the_texts_are_in_the_alphabet_and_the_split_loses_nothing():
+def test_the_split_loses_nothing():
     climate = read_text("climate")
-    assert 150 <= len(climate.splitlines()) <= 250
     train, held_out = split_lines(climate)
     assert sorted((train + held_out).splitlines()) == sorted(climate.splitlines())
     assert len(held_out.splitlines()) == len(climate.splitlines()) // 5
-    for name in ("climate", "climate_long", "prose", "recipes"):
-        assert plain(read_text(name)) == (read_text(name), {})
+
+
+def test_bits_a_character_do_not_depend_on_the_tokens():
+    """Spelled in bytes, a text has more tokens of fewer bits: the sum over the text is what counts."""
+    scores = Evaluation(loss=2 * np.log(2), accuracy=0.0, exact=0.0, tokens=30)
+    assert scores.bits_a_character("x" * 60) == pytest.approx(1.0)
+    assert scores._replace(loss=np.log(2), tokens=60).bits_a_character("x" * 60) == pytest.approx(1.0)
+    assert scores.perplexity == pytest.approx(4.0)
 
 
 # ---- bases
@@ -150,10 +150,23 @@ def test_symbols_knows_them_where_a_prefix_moves_them():
             assert evaluate(model, [symbols_batch(task, np.random.default_rng(7), 300, pad)]).exact >= 0.99
 
 
-def test_english_reads_documentation_better_than_climate():
+def test_english_reads_conversations_better_than_climate_and_as_its_card_says():
+    model, tokens = load_base("english", "float32"), load_tokens()
+
+    def bits(text):
+        ids = tokens.encode(text)
+        return evaluate(model, text_windows(ids, 128)).bits_a_character(text)
+
+    chat, climate = bits(read_text("conversation")), bits(read_text("climate"))
+    assert chat < 1.55 < 1.7 < climate
+    stated = float(re.search(r"([\d.]+) bits a character", CARD).group(1))
+    assert stated <= 1.42
+    assert bits(plain_english()[1]) == pytest.approx(stated, abs=2e-3)
+
+
+def test_half_a_step_of_rounding_is_all_that_float16_costs():
     model = load_base("english", "float32")
-    prose, climate = (evaluate(model, text_windows(encode(read_text(name)), 128)) for name in ("prose", "climate"))
-    assert prose.bits < 2.2 < 3.5 < climate.bits
+    assert all((p.data == p.data.astype("float16")).all() for _, p in model.named_parameters())
 
 
 def test_a_base_is_the_same_in_both_precisions():
@@ -165,18 +178,40 @@ def test_a_base_is_the_same_in_both_precisions():
 
 
 @pytest.mark.parametrize("name", ["symbols", "english"])
-def test_pretraining_writes_a_base_and_its_card(tmp_path, name):
-    from minipeft.training.bases import read_base
-
+def test_pretraining_writes_a_base_its_card_and_its_tokens(tmp_path, name):
     card = pretrain(name, tmp_path, steps=2, progress=False)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.md", f"{name}.npz"]
+    tokens = [f"{name}.json"] if name == "english" else []
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*tokens, f"{name}.md", f"{name}.npz"]
     assert (tmp_path / f"{name}.md").read_text(encoding="utf-8") == card
-    assert all(word in card for word in ("seed 0", "2 steps", "Python 3.", "NumPy"))
-    first = read_base(tmp_path / f"{name}.npz")
-    pretrain(name, tmp_path, steps=2, progress=False)
-    again = read_base(tmp_path / f"{name}.npz")
-    pairs = zip(first.named_parameters(), again.named_parameters(), strict=True)
-    assert all((a.data == b.data).all() for (_, a), (_, b) in pairs)
+    assert all(word in card for word in ("Seed 0", "2 steps", "Python 3.", "NumPy"))
+    assert read_base(tmp_path / f"{name}.npz").config.vocab_size == CONFIGS[name].vocab_size
+    if tokens:
+        assert (
+            Tokens.load(tmp_path / "english.json").vocab == load_tokens().vocab
+        )  # the shipped ones are from this text
+        assert "LICENSES.md" in card
+
+
+def test_pretraining_again_gives_the_same_bytes_and_goes_on_from_a_checkpoint(tmp_path):
+    for folder in ("one", "two", "half"):
+        (tmp_path / folder).mkdir()
+    for folder in ("one", "two"):
+        pretrain("symbols", tmp_path / folder, steps=6, progress=False)
+    one, two = (tmp_path.joinpath(folder, "symbols.npz").read_bytes() for folder in ("one", "two"))
+    assert one == two
+    pretrain("symbols", tmp_path / "half", steps=6, progress=False, checkpoint=tmp_path / "c")
+    assert tmp_path.joinpath("half", "symbols.npz").read_bytes() == one
+    assert tmp_path.joinpath("c").exists()
+    pretrain("symbols", tmp_path / "half", steps=6, progress=False, checkpoint=tmp_path / "c")  # nothing is left to do
+    assert tmp_path.joinpath("half", "symbols.npz").read_bytes() == one
+
+
+@pytest.mark.parametrize("suffix", ["npz", "json", "md"])
+def test_pretraining_leaves_other_peoples_files_alone(tmp_path, suffix):
+    (tmp_path / f"english.{suffix}").write_text('{"version": "1.0", "mine": true}')
+    with pytest.raises(FileError, match=f"english.{suffix} exists and is not"):
+        pretrain("english", tmp_path, steps=2, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == [f"english.{suffix}"]
 
 
 # ---- files

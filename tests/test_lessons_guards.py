@@ -30,7 +30,10 @@ def sound():
     """A small notebook that has no fault."""
     new_code, new_text = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
     cells = [
-        new_text("# 07. Choose a rank"),
+        new_text(
+            "# 07. Choose a rank\n\nA low rank may be too small, and one cannot see it by the loss of one run. In forty "
+            "minutes you will tell a wall from slowness."
+        ),
         new_code(f"{guards.ALONE}\nimport numpy as np\nfrom minipeft import course", execution_count=1),
         new_code("print(f'{2 / 3:.4f}')", execution_count=2, outputs=[output("0.6667\n")]),
         new_text("It costs $x^2$, or \\$5, and `$HOME` is code.\n\n**What you see.** It falls."),
@@ -118,6 +121,22 @@ def test_guard_is_quiet(guard):
     assert guard(sound()) == []
 
 
+def first_screen(change=lambda cells: None):
+    """A sound notebook whose picture comes first, changed."""
+    notebook = sound()
+    notebook.cells[2:] = [notebook.cells[4], notebook.cells[3], notebook.cells[2]]
+    change(notebook.cells)
+    return guards.first_screen(notebook)
+
+
+def test_a_lesson_begins_with_words_imports_and_a_picture():
+    assert first_screen() == []
+    assert "begins with words" in first_screen(source(0, "# 07. Choose a rank"))[0]
+    assert "more than six lines" in first_screen(source(1, "\n".join(f"import a{i}" for i in range(7))))[0]
+    assert "does not draw" in first_screen(outputs(2, output("0.6667\n")))[0]
+    assert "a folded cell" in first_screen(lambda cells: cells[4].metadata.update(tags=["hide-input"]))[0]
+
+
 @pytest.mark.parametrize("text", ["same to 1e-12: True", "below 1e-7: True", "lr 1e-3", "< 1e-9", "s = 0.123456"])
 def test_rounded_numbers_pass(text):
     assert guards.unstable(planted(outputs(2, output(text + "\n")))) == []
@@ -125,10 +144,10 @@ def test_rounded_numbers_pass(text):
 
 def test_a_large_file_is_seen(tmp_path):
     path = tmp_path / "07_large.ipynb"
-    path.write_bytes(b" " * 399_999)
+    path.write_bytes(b" " * 599_999)
     assert guards.too_large(path) == []
-    path.write_bytes(b" " * 400_000)
-    assert "400,000 are the limit" in guards.too_large(path)[0]
+    path.write_bytes(b" " * 600_000)
+    assert "600,000 are the limit" in guards.too_large(path)[0]
 
 
 def test_pair_out_of_step_is_seen():

@@ -39,7 +39,7 @@ SMALL = st.dictionaries(st.text("ab c", max_size=8), st.integers(0, 5), max_size
 
 @pytest.fixture(scope="module")
 def trained():
-    return Tokens.train(read_text("prose") + 3 * SCRIPTS, 700)
+    return Tokens.train(read_text("conversation") + 3 * SCRIPTS, 700)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_training_gives_the_merges_of_hugging_face(counts):
 
 
 def test_a_text_and_the_counts_of_its_words_give_the_same(trained):
-    assert Tokens.train(Counter(split(read_text("prose") + 3 * SCRIPTS)), 700).merges == trained.merges
+    assert Tokens.train(Counter(split(read_text("conversation") + 3 * SCRIPTS)), 700).merges == trained.merges
     assert Tokens.train("", 256).vocab == [bytes([byte]) for byte in BYTES]
 
 
@@ -262,7 +262,7 @@ def test_any_bytes_can_be_spelled(trained, data):
 
 
 def test_a_word_that_comes_again_has_the_same_tokens(trained, monkeypatch):
-    text = read_text("prose") + SCRIPTS
+    text = read_text("conversation") + SCRIPTS
     one_by_one = [i for word in split(text) for i in trained.encode_word(word)]
     assert trained.encode(text).tolist() == one_by_one
     assert trained.encode(text + text).tolist() == trained.encode(text).tolist() + trained.encode(text).tolist()
@@ -329,7 +329,7 @@ def test_the_file_is_the_one_that_hugging_face_would_write(folder, theirs):
 def test_a_file_trained_by_hugging_face_is_read(tmp_path):
     tokenizers = pytest.importorskip("tokenizers")
     made = tokenizers.ByteLevelBPETokenizer()
-    text = read_text("prose") + 3 * SCRIPTS
+    text = read_text("conversation") + 3 * SCRIPTS
     made.train_from_iterator([text], 500, min_frequency=1, show_progress=False)
     made.save(str(tmp_path / "tokenizer.json"))
     loaded = Tokens.load(tmp_path / "tokenizer.json")

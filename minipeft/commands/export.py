@@ -10,7 +10,7 @@ from ..interop import export_peft, save_gpt2
 from ..interop.peft_files import CONFIG, TENSORS, exporter
 from ..interop.tensors import MARK, need
 from ..methods import load_adapter, unwrap
-from ..training import base_names
+from ..training import base_names, load_tokens
 from .output import saved
 from .text import BASE, open_model
 
@@ -35,6 +35,8 @@ def run(args):
     print(f'the adapter is in {args.to}; in peft: PeftModel.from_pretrained(base, "{args.to}")')
     if args.base_to:
         save_gpt2(unwrap(model), args.base_to)
+        if args.base in base_names() and args.base != "symbols":  # a folder of the Hub brings its own
+            load_tokens(args.base).save_folder(args.base_to, model.config.n_positions)
         saved(args.base_to)
         print(f"the base is in {args.base_to}")
 

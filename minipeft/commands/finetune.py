@@ -6,10 +6,8 @@ step, and saves what is trained so far as NAME.interrupted.npz beside --out.  If
 adapter goes to the working folder, the temporary or your own, and the last line says where.
 """
 
-import math
 import os
 import shlex
-import stat
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +22,10 @@ from .output import saved
 from .rescue import save_elsewhere
 from .settings import add_settings, add_workers, at_least, method_of
 from .signals import BetweenSteps, Stopped
-from .text import BASE, line, open_base, read_beside, replaced, unknown_share, write
+from .text import BASE, line, lost, open_base, read_beside, read_text_file, unknown_share, write
 
 MOST_UNKNOWN = 0.05  # share of the letters that a base need not know
+USUAL_TOKENS, MOST_TOKENS = 0.3, 0.45  # tokens a character: of English text, and from where on it is none
 
 
 def add_arguments(parser):
@@ -39,7 +38,7 @@ def add_arguments(parser):
     add(
         "--length",
         type=at_least(1),
-        help="characters or tokens in a stretch (default: 16 less than the context window, at most 256)",
+        help="tokens in a stretch (default: 16 less than the context window, at most 256)",
     )
     rates = ", ".join(f"{name} {method.lr:g}" for name, method in METHODS.items())
     add("--lr", type=float, help=f"learning rate (default: {rates}; with a GPT-2 folder a tenth of it)")
@@ -64,8 +63,9 @@ def run(args):
     N, lr = N if args.batch is None else args.batch, lr if args.lr is None else args.lr
     train, held_out, sample = read(args, base, T)
     windows = held_out_windows(held_out, T, model.config.vocab_size)
-    before, prompt = evaluate(model, windows).bits, beginning(sample)
-    written_before = line(write(base, prompt, 120))
+    before, prompt = evaluate(model, windows), beginning(sample)
+    measured = base.decode(held_out[1 : before.tokens + 1])  # the first token is not predicted
+    written_before = line(write(base, prompt, 40))
     get_peft_model(model, method, args.seed)
     trained, total = count_parameters(model)
     print(f"{method}\ntrains {trained:,} of {total:,} numbers ({trained / total:.2%})")
@@ -79,12 +79,16 @@ def run(args):
     }
     options["workers"] = args.workers or suitable_workers(model, N)
     history, place, problem = train_and_save(args, model, text_batches(train, T, N), AdamW(model, lr), options)
-    after = evaluate(model, windows).bits
-    measured = sum(targets.size for _, targets in windows)
-    of_it = f" (its first {measured:,} of {len(held_out):,} {base.unit}s)" if measured + 1 < len(held_out) else ""
-    print(f"held-out text{of_it}: {before:.3f} -> {after:.3f} bits a {base.unit}, best of the run "
-          f"{min(history.val_loss) / math.log(2):.3f}")  # fmt: skip
-    print(f"before | {written_before}\nafter  | {line(write(base, prompt, 120))}")
+    after = evaluate(model, windows)
+    of_it = f" (its first {before.tokens:,} of {len(held_out):,} tokens)" if before.tokens + 1 < len(held_out) else ""
+    best = before._replace(loss=min(history.val_loss))
+    print(
+        f"held-out text{of_it}: {before.bits_a_character(measured):.3f} -> {after.bits_a_character(measured):.3f} bits a "
+        f"character, best of the run {best.bits_a_character(measured):.3f}\n"
+        f"perplexity a token: {before.perplexity:.1f} -> {after.perplexity:.1f}, best of the run {best.perplexity:.1f}; "
+        "between bases with other tokens compare the bits"
+    )
+    print(f"before | {written_before}\nafter  | {line(write(base, prompt, 40))}")
     use = ["minipeft", "generate", "--adapter", str(place), "--prompt", prompt]
     use += ["--base", args.base] if args.base != "english" else []
     print(f"saved to {place}; use it with: {shlex.join(use)}")
@@ -170,10 +174,10 @@ def beginning(text):
 
 def read(args, base, T):
     """(training ids, held-out ids, held-out text) of the file, with a word on what had to be replaced."""
-    raw = read_text_file(args.file)
-    text, unknown = base.plain(raw)
+    text = read_text_file(args.file)
+    unknown = base.unknown(text)
     if unknown:
-        print(replaced(unknown, base))
+        print(lost(unknown))
     share = unknown_share(text, unknown)
     if share > MOST_UNKNOWN and not args.allow_unknown:
         raise ValueError(
@@ -183,8 +187,13 @@ def read(args, base, T):
     ids, need = base.encode(text), 6 * (T + 1)
     if len(ids) < need:
         raise ValueError(
-            f"{args.file} has {len(ids)} {base.unit}s; it needs at least {need}, so that a fifth of it can be held out "
+            f"{args.file} has {len(ids)} tokens; it needs at least {need}, so that a fifth of it can be held out "
             f"and windows of --length {T} fit (or choose a smaller --length)"
+        )
+    if args.base == "english" and len(ids) > MOST_TOKENS * len(text):
+        print(
+            f"this text takes {len(ids) / len(text):.2f} tokens a character, English about {USUAL_TOKENS}: the base english "
+            "knows only English, and spells everything else"
         )
     train_text, held_out_text = split_lines(text)
     train, held_out = base.encode(train_text), base.encode(held_out_text)
@@ -194,25 +203,3 @@ def read(args, base, T):
         if held_out_text is None:
             held_out_text = base.decode(held_out)
     return train, held_out, held_out_text
-
-
-def read_text_file(path):
-    """The text of a file.  Raises: OSError; ValueError if it is not UTF-8, or no text at all"""
-    try:
-        mode = os.stat(path).st_mode
-        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-            raise ValueError(f"{path} is a device; a file with a text is needed")
-        raw = Path(path).read_bytes()
-    except OSError as error:
-        raise OSError(f"{path} cannot be read: {error.strerror or error}") from error
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise ValueError(f"{path} is UTF-16, as its first two bytes say; save it as UTF-8")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    if "\0" in text:
-        zeros = text.count("\0")
-        what = "UTF-16, saved without its mark: save it as UTF-8" if zeros > len(text) / 3 else "no text"
-        raise ValueError(f"{path} has {zeros} NUL characters, which are in no text; it may be {what}")
-    return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -1,31 +1,39 @@
-"""Write text with a base, or with a base and an adapter."""
+"""Write text with a base, or with a base and an adapter.
 
+--check FILE.txt says how much of it stands word for word in a text, such as the one that was trained on.
+"""
+
+from ..lab.memorised import RUN, copied
 from ..methods import load_adapter
 from .settings import at_least
-from .text import BASE, open_base, replaced, seen, write
+from .text import BASE, lost, open_base, read_text_file, seen, write
 
 
 def add_arguments(parser):
     add = parser.add_argument
-    add("--prompt", default="The ", help='how the text begins (default: "The ")')
+    add("--prompt", default="The", help='how the text begins (default: "The")')
     add("--adapter", metavar="FILE", help="an adapter that finetune wrote (default: none, the base alone)")
     add("--base", default="english", help=f"{BASE} (default: english)")
-    add(
-        "--length", type=at_least(0), default=300, help="characters to write, tokens with a GPT-2 folder (default: 300)"
-    )
+    add("--length", type=at_least(0), default=80, help="tokens to write, of about 3 or 4 letters (default: 80)")
     add("--temperature", type=float, default=0.7, help="0 is greedy; higher is wilder (default: 0.7)")
-    add("--top-k", type=at_least(1), help="draw only from the k likeliest characters or tokens")
+    add("--top-k", type=at_least(1), help="draw only from the k likeliest tokens")
     add("--seed", type=at_least(0), default=0, help="of the draws (default: 0)")
+    add("--check", metavar="FILE.txt", help="say what share of it stands word for word in this text")
 
 
 def run(args):
     base = open_base(args.base)
+    learned = None if args.check is None else base.encode(read_text_file(args.check))
     if args.adapter is not None:
         load_adapter(base.model, args.adapter)
-    prompt, unknown = base.plain(args.prompt)
-    if unknown:
-        print(replaced(unknown, base))
-    given, taken = len(base.encode(prompt)), len(seen(base, prompt))
+    if unknown := base.unknown(args.prompt):
+        print(lost(unknown))
+    given, taken = len(base.encode(args.prompt)), len(seen(base, args.prompt))
     if taken < given:
-        print(f"The prompt has {given} {base.unit}s; the model sees the last {taken} of them, half of its window.")
-    print(write(base, prompt, args.length, args.temperature, args.top_k, args.seed))
+        print(f"The prompt has {given} tokens; the model sees the last {taken} of them, half of its window.")
+    written = write(base, args.prompt, args.length, args.temperature, args.top_k, args.seed)
+    print(written)
+    if learned is not None:
+        share, longest = copied(base.encode(written), learned)
+        print(f"\n{share:.0%} of it stands word for word in {args.check}, in runs of {RUN} tokens or more", end="")
+        print(f"; the longest:\n{base.decode(longest).strip()}" if len(longest) else ".")

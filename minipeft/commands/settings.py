@@ -148,10 +148,8 @@ def parse(kind, text):
     return text
 
 
-def add_workers(parser):
-    words = (
-        "threads that share each step (default: as many as there are cores, up to 4, where the model is large enough)"
-    )
+def add_workers(parser, usual="as many as there are cores, up to 4, where the model is large enough"):
+    words = f"threads that share each step (default: {usual})"
     parser.add_argument("--workers", type=at_least(1), metavar="N", help=words)
 
 

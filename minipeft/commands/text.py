@@ -1,8 +1,11 @@
-"""The base of a command, how text becomes its tokens (characters, or those of a tokenizer), and writing with it."""
+"""The base of a command, how text becomes its tokens, and writing with it."""
 
 import json
+import os
+import stat
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,20 +14,19 @@ from ..generation import generate
 from ..interop import load_gpt2, load_tokenizer
 from ..interop import tokenizer as pieces
 from ..model import GPT2
-from ..training import base_names, decode, encode, load_base, plain
+from ..training import base_names, load_base, load_tokens
 
 BASE = "a shipped base, a GPT-2 folder, or a name on the Hugging Face Hub"
 
 
 class Base(NamedTuple):
-    """A model with its text: encode(text) -> ids (T,), decode(ids) -> text, plain(text) -> (text, Counter of what in it
-    the model does not know, piece by piece)."""
+    """A model with its text: encode(text) -> ids (T,), decode(ids) -> text, unknown(text) -> Counter of what in it the
+    model does not know, piece by piece."""
 
     model: GPT2
     encode: Callable
     decode: Callable
-    plain: Callable
-    unit: str
+    unknown: Callable
 
 
 def open_model(name, dtype="float32"):
@@ -38,7 +40,8 @@ def open_base(name):
         raise ValueError("the base symbols knows no text; choose english or a GPT-2 folder")
     model = open_model(name)
     if name in base_names():
-        return Base(model, encode, decode, plain, "character")
+        tokens = load_tokens(name)
+        return Base(model, tokens.encode, tokens.decode, marks)
     tokenizer, V = load_tokenizer(name), model.config.vocab_size
     if tokenizer.get_vocab_size() > V:
         raise ValueError(f"{name}: the tokenizer has {tokenizer.get_vocab_size()} tokens, the model knows {V}")
@@ -46,8 +49,7 @@ def open_base(name):
         model,
         lambda text: np.array(encoded(tokenizer, text).ids, int),
         lambda ids: pieces.decode(tokenizer, ids),
-        lambda text: (text, unknown_pieces(tokenizer, text)),
-        "token",
+        lambda text: unknown_pieces(tokenizer, text),
     )
 
 
@@ -60,15 +62,14 @@ def encoded(tokenizer, text):
 
 
 def unknown_pieces(tokenizer, text):
-    """Counter of the pieces of a text that a tokenizer replaces by its token for the unknown, or leaves out; and of the
-    mark that takes the place of letters which some program before could not read."""
-    tokens, marks = encoded(tokenizer, text), Counter({"\ufffd": text.count("\ufffd")})
+    """Counter of the pieces of a text that a tokenizer replaces by its token for the unknown, or leaves out."""
+    tokens = encoded(tokenizer, text)
     try:
         lost = encoded(tokenizer, RARE).ids
     except ValueError:  # it takes only what it knows
-        return +marks
+        return marks(text)
     if RARE in pieces.decode(tokenizer, lost):  # GPT-2's spells whatever it is in bytes
-        return +marks
+        return marks(text)
     model = json.loads(tokenizer.to_str())["model"]
     unknown = model.get("unk_id")
     if unknown is None:
@@ -77,6 +78,11 @@ def unknown_pieces(tokenizer, text):
         return Counter(text[a:b] for i, (a, b) in zip(tokens.ids, tokens.offsets, strict=True) if i == unknown)
     letters = Counter(text)
     return Counter({one: n for one, n in letters.items() if not one.isspace() and encoded(tokenizer, one).ids == lost})
+
+
+def marks(text):
+    """Counter of the mark that takes the place of letters which some program before could not read."""
+    return +Counter({"\ufffd": text.count("\ufffd")})
 
 
 RARE = "\U00013000"  # a hieroglyph, which no vocabulary has
@@ -100,6 +106,7 @@ def read_beside(base, ids, n):
 
 def write(base, prompt, length, temperature=0.7, top_k=None, seed=0):
     """The prompt and `length` tokens more.  Of a prompt longer than half the window, the model sees the end."""
+    prompt = prompt.rstrip(" ") or prompt  # a space belongs to the word after it, which the model is to choose
     ids = seen(base, prompt)
     new = generate(base.model, ids[None], length, temperature, top_k, np.random.default_rng(seed))[0]
     text = read_beside(base, new, len(ids))
@@ -115,18 +122,39 @@ def seen(base, prompt):
     ids = base.encode(prompt)[-(base.model.config.n_positions // 2) :]
     if not len(ids):
         what = "nothing of the prompt is known to the tokenizer" if prompt.strip() else "the prompt is empty"
-        raise ValueError(f"{what}: the model needs at least one {base.unit} to go on from")
+        raise ValueError(f"{what}: the model needs at least one token to go on from")
     return ids
 
 
-def replaced(unknown, base):
-    """One line on what had to give way, for people."""
+def lost(unknown):
+    """One line on what the tokenizer does not know, for people."""
     kinds = ", ".join(f"{piece!r} ({count})" for piece, count in unknown.most_common(8))
     more = f" and {len(unknown) - 8} others" if len(unknown) > 8 else ""
-    how = "Replaced by '?', not in the alphabet" if base.unit == "character" else "Not known to the tokenizer, and lost"
-    return f"{how} ({unknown.total()} in all): {kinds}{more}"
+    return f"Not known to the tokenizer, and lost ({unknown.total()} in all): {kinds}{more}"
 
 
 def line(text):
     """Text on one line."""
     return " ".join(text.split())
+
+
+def read_text_file(path):
+    """The text of a file.  Raises: OSError; ValueError if it is not UTF-8, or no text at all"""
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise ValueError(f"{path} is a device; a file with a text is needed")
+        raw = Path(path).read_bytes()
+    except OSError as error:
+        raise OSError(f"{path} cannot be read: {error.strerror or error}") from error
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ValueError(f"{path} is UTF-16, as its first two bytes say; save it as UTF-8")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    if "\0" in text:
+        zeros = text.count("\0")
+        what = "UTF-16, saved without its mark: save it as UTF-8" if zeros > len(text) / 3 else "no text"
+        raise ValueError(f"{path} has {zeros} NUL characters, which are in no text; it may be {what}")
+    return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -1,8 +1,11 @@
-"""Ways to fine-tune one model, side by side: the English base learns to write about the climate.
+"""Ways to fine-tune one model, side by side: a base that has read everyday English learns to write about the climate.
 
 --out is written over only if it is a figure of the tour.
 """
 
+import os
+import shutil
+import textwrap
 import time
 from pathlib import Path
 
@@ -10,15 +13,17 @@ import numpy as np
 
 from ..files import FileError, NotWritten, check_place
 from ..lab.ledger import count_parameters, optimizer_bytes, saved_bytes
+from ..lab.memorised import RUN, copied
 from ..methods import METHODS, disabled, fingerprint, get_peft_model
-from ..training import AdamW, encode, evaluate, fit, load_base, read_text, split_lines, text_batches, text_windows
+from ..training import AdamW, evaluate, fit, load_base, load_tokens, read_text, split_lines, text_batches, text_windows
 from .output import saved
 from .settings import at_least
 from .text import line, open_base, write
 
-T, N = 112, 8  # characters in a stretch, stretches in a step; T leaves room for 16 virtual tokens
+T, N = 64, 8  # tokens in a stretch, stretches in a step
+LENGTH = 32  # tokens of a sample
 DEFAULT = "lora,adapter,prefix,prompt,full"
-PROMPTS = ("The climate ", "The ocean ", "Warm air ", "Sea ice ", "Rainfall ")  # how a sampled sentence begins, in turn
+PROMPTS = ("The climate", "The ocean", "Warm air", "Sea ice", "Rainfall")  # how held-out sentences begin, in turn
 
 
 def methods_named(text):
@@ -45,6 +50,17 @@ def add_arguments(parser):
     parser.add_argument("--out", default="tour.png", metavar="FILE", help="where the figure goes (default: tour.png)")
 
 
+class Text:
+    """A text to measure on, and how many bits a character a loss in nats a token is on it."""
+
+    def __init__(self, text, tokens):
+        ids = tokens.encode(text)
+        self.windows, self.characters = text_windows(ids, T), tokens.decode(ids[1:])
+
+    def bits(self, model):
+        return evaluate(model, self.windows).bits_a_character(self.characters)
+
+
 def run(args):
     began = time.perf_counter()
     from ..lab.plots import FIGURE, tour_figure
@@ -52,21 +68,19 @@ def run(args):
     if check_place(args.out, "figure of the tour", FIGURE).suffix not in FIGURES:
         raise ValueError(f"the figure is written as {', '.join(FIGURES)}; --out {args.out} ends in none of them")
     plan = methods_named(args.methods)
-    train, held_out = split_lines(read_text("climate"))
-    new, old = text_windows(encode(held_out), T), text_windows(encode(read_text("prose")), T)
+    tokens, (train, held_out) = load_tokens(), split_lines(read_text("climate"))
+    new, old = Text(held_out, tokens), Text(read_text("conversation"), tokens)
     base = load_base("english", "float32")
-    before, before_old = evaluate(base, new).bits, evaluate(base, old).bits
+    before, before_old = new.bits(base), old.bits(base)
     print(
-        f"The base, {count_parameters(base)[1]:,} parameters, has read Python's documentation and nothing on the climate.\n"
-        f"It is fine-tuned on {len(train.splitlines())} sentences about the climate, {args.steps} steps of {N} x {T} "
-        f"characters; {len(held_out.splitlines())} sentences are held out.\n"
+        f"The base, {count_parameters(base)[1]:,} parameters, has read conversations and example sentences.\n"
+        f"It is fine-tuned on {len(train.splitlines()):,} sentences about the climate, {args.steps} steps of {N} x {T} "
+        f"tokens; {len(held_out.splitlines())} sentences are held out.\n"
     )
-    rows = [one_method(*one, encode(train), new, old, args) for one in plan]
+    rows = [one_method(*one, tokens.encode(train), new, old, args) for one in plan]
+    print("How each begins, and goes on before (the base) and after, with the same draws:\n")
+    print_samples(rows)
     print_table(rows, before, before_old)
-    print("\nA sentence from each, before and after (the same draws):")
-    for row in rows:
-        print(f"\n{row['label']:>9}  before  {row['sample_before']}\n{'':9}  after   {row['sample_after']}")
-
     try:
         tour_figure(rows, before, args.out)
     except (FileError, NotWritten) as error:
@@ -77,49 +91,70 @@ def run(args):
 
 
 def one_method(label, method, prompt, train, new, old, args):
-    """Train one method on a fresh base, and measure all that the table says."""
+    """Train one method on a fresh base, and measure all that the tour says of it."""
     base = open_base("english")
-    model, digest, sample_before = base.model, fingerprint(base.model), write(base, prompt, 80, seed=args.seed)
+    model, digest, sample_before = base.model, fingerprint(base.model), write(base, prompt, LENGTH, seed=args.seed)
     get_peft_model(model, method, args.seed)
     batches = text_batches(train, T, N)
     _, backward = model(batches(np.random.default_rng(0))[0])
     activations = saved_bytes(backward)
     del backward
-    optimizer = AdamW(model, lr=method.lr)
+    workers = 2 if (os.cpu_count() or 1) > 1 else 1
     history = fit(
-        model, batches, args.steps, optimizer, val=new, val_every=max(args.steps // 6, 1), seed=args.seed, label=label
-    )
+        model, batches, args.steps, AdamW(model, lr=method.lr), val=new.windows, val_every=max(args.steps // 4, 1),
+        seed=args.seed, label=label, workers=workers,
+    )  # fmt: skip
+    sample = write(base, prompt, LENGTH, seed=args.seed)
+    a_character = sum(targets.size for _, targets in new.windows) / len(new.characters) / np.log(2)
+    trained, total = count_parameters(model)[0], count_parameters(load_base("english", "float32"))[1]
     row = {
         "label": label,
-        "trained": count_parameters(model)[0],
-        "share": count_parameters(model)[0] / count_parameters(load_base("english", "float32"))[1],
+        "trained": trained,
+        "share": trained / total,
         "val_step": history.val_step,
-        "bits": [loss / np.log(2) for loss in history.val_loss],
-        "old": evaluate(model, old).bits,
+        "bits": [loss * a_character for loss in history.val_loss],
+        "old": old.bits(model),
         "ms": 1000 * float(np.median(history.seconds)),
         "activations": activations,
         "optimizer": optimizer_bytes(model),
+        "copied": copied(base.encode(sample), train)[0],
         "sample_before": line(sample_before),
-        "sample_after": line(write(base, prompt, 80, seed=args.seed)),
+        "sample_after": line(sample),
     }
     with disabled(model):
         row["base"] = "bitwise the same" if fingerprint(model) == digest else "CHANGED"
     return row
 
 
+def print_samples(rows):
+    """The base's text and the method's side by side, as wide as the terminal."""
+    width = min(shutil.get_terminal_size((100, 24)).columns, 120)
+    label = max(len(row["label"]) for row in rows) + 2
+    column = max((width - label - 3) // 2, 16)
+    print(f"{'':{label}}{'the base':{column}}   after training")
+    for row in rows:
+        left, right = (textwrap.wrap(row[name], column) for name in ("sample_before", "sample_after"))
+        height = max(len(left), len(right))
+        left, right = (lines + [""] * (height - len(lines)) for lines in (left, right))
+        for i, (before, after) in enumerate(zip(left, right, strict=True)):
+            print(f"{row['label'] if i == 0 else '':{label}}{before:{column}} | {after}".rstrip())
+        print()
+
+
 def print_table(rows, before, before_old):
     """Bits a character: how many bits the model needs for each character of a text; less is better."""
-    print(f"{'':9} {'trained':>9} {'share':>7}  {'climate, held out':>17}  {'old text':>8} {'ms a':>6} "
+    print(f"{'':9} {'trained':>9} {'share':>7}  {'climate, held out':>17}  {'chats':>8} {'by':>6} {'ms a':>6} "
           f"{'activa-':>8} {'optim-':>8}")  # fmt: skip
-    print(f"{'':9} {'numbers':>9} {'':>7}  {'bits a character':>17}  {'lost':>8} {'step':>6} {'tions MB':>8} "
+    print(f"{'':9} {'numbers':>9} {'':>7}  {'bits a character':>17}  {'lost':>8} {'heart':>6} {'step':>6} {'tions MB':>8} "
           f"{'izer kB':>8}  base")  # fmt: skip
     for row in rows:
         print(
             f"{row['label']:9} {row['trained']:>9,} {row['share']:>7.2%}  {before:>7.3f} -> {row['bits'][-1]:.3f}   "
-            f"{row['old'] - before_old:>+8.3f} {row['ms']:>6.0f} {row['activations'] / 1e6:>8.1f} "
+            f"{row['old'] - before_old:>+8.3f} {row['copied']:>6.0%} {row['ms']:>6.0f} {row['activations'] / 1e6:>8.1f} "
             f"{row['optimizer'] / 1e3:>8.1f}  {row['base']}"
         )
     print(
-        "\nold text lost: bits a character more than before on a page like the documentation that the base learned from."
+        "\nchats lost: bits a character more than before on held-out conversations, of the kind that the base had read."
+        f"\nby heart: share of the sample that stands in the training sentences, in runs of {RUN} tokens or more."
+        "\nSwitched off, a PEFT method loses nothing: the base is still there, bit for bit."
     )
-    print("Switched off, a PEFT method loses nothing of it: the base is still there, bit for bit.")

@@ -5,6 +5,7 @@
     compare(got, want, ...)     (right?, hint) for an array: names a missing return, a shape, a transpose, a sign, a factor
     compare_all(got, wanted)    the same for several, by name; shapes(got, like): their shapes only
     gradients(loss, arrays, grads, ...)   (right?, hint) by directional finite differences
+    answers(wanted, mistakes, dA=..., dB=...)   the blanks of a lesson: a line for each, which names the slip
     prediction(name, answer, right, ...)  a multiple choice, asked before the cell is run
 
 The checks of each lesson are functions that take the learner's function, such as check.rmsnorm(my_rmsnorm).  They stand in
@@ -85,6 +86,60 @@ def compare(got, want, what="the result", mistakes=(), tolerance=1e-8):
         return False, f"{what} is off by one factor everywhere: is a scale or a mean missing, or there twice?"
     wrong = int((np.abs(got - want) > tolerance * size).sum())
     return False, f"{what} has the right shape, but {wrong} of its {want.size} numbers are wrong"
+
+
+def answers(wanted, mistakes=None, /, tolerance=1e-5, **given):
+    """Check the blanks of a lesson, and print a line for each: answers({"dA": slopes, ...}, dA=my_dA).
+
+    wanted      {name: the right array}, such as nudge measures; or {name: a function that returns it}
+    mistakes    {name: [(what a likely mistake gives, what to say)]}, or {name: {what to say: array}}
+    given       what the reader found; ... where the blank is still empty
+
+    It names a transpose, a sign, a missing factor (and how large it is), a sum that is missing, one too many, or one that
+    ran over the wrong axis; what is none of these is counted.  Slopes that were rounded to six decimals are met.
+
+    Raises: KeyError for a name that is not in wanted
+    """
+    for name, got in given.items():
+        if name not in wanted:
+            raise KeyError(f"there is no blank {name!r}; there are: {', '.join(wanted)}")
+        want = np.asarray(wanted[name]() if callable(wanted[name]) else wanted[name], float)
+        likely = (mistakes or {}).get(name, ())
+        likely = [(array, hint) for hint, array in likely.items()] if isinstance(likely, dict) else likely
+        if got is None or got is Ellipsis:
+            print(f"{name}: {NOT_WRITTEN}; its shape is {want.shape}")
+            continue
+        right, hint = compare(got, want, name, likely, tolerance)
+        if not right and hint not in [known for _, known in likely]:
+            hint = slip(got, want, name, tolerance) or hint
+        print(f"{name}: ✓ all {want.size} numbers are right" if right else f"{name}: ✗ {hint}")
+
+
+def slip(got, want, name, tolerance):
+    """What a wrong array tells about the mistake in it, beyond what compare says; None if nothing."""
+    got = np.asarray(got)
+    if got.dtype.kind not in "fiub" or not np.isfinite(got).all():
+        return None
+    if got.shape != want.shape:
+        shapes = f"{name} has shape {got.shape}, and should have {want.shape}"
+        if got.ndim == 2 and got.shape == want.shape[::-1]:
+            return None  # compare asks whether it is transposed
+        if got.ndim == want.ndim + 1 and any(got.shape[:i] + got.shape[i + 1 :] == want.shape for i in range(got.ndim)):
+            return f"{shapes}: is a sum missing?"
+        if got.ndim == want.ndim - 1 and any(
+            want.shape[:i] + want.shape[i + 1 :] == got.shape for i in range(want.ndim)
+        ):
+            return f"{shapes}: is one sum too many?"
+        if got.ndim == want.ndim and got.size and sorted(got.shape) != sorted(want.shape):
+            return f"{shapes}: did a sum run over the wrong axis?"
+        return None
+    got = got.astype(float)
+    size = tolerance * max(float(np.abs(want).max(initial=0)), 1e-12)
+    if got.any() and want.any() and want.size > 1:
+        factor = float((got * want).sum() / (got * got).sum())
+        if factor > 0 and np.abs(factor * got - want).max() <= size:
+            return f"times {factor:.4g}, every number would be right: which factor is {factor:.4g}?"
+    return None
 
 
 def compare_all(got, wanted):

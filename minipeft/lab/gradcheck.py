@@ -106,3 +106,63 @@ def directional_error(loss, array, gradient, rng, eps):
     numeric = (up - down) / (2 * eps)
     usual = float(np.linalg.norm(gradient))
     return abs(exact - numeric) / max(abs(exact), abs(numeric), usual / 100, 1e-5)  # below, rounding of the loss rules
+
+
+def nudge(loss, array, eps=2.0**-10):
+    """The slope of the loss in each number of an array, measured: up a little, down a little, and put back.
+
+        (L(x + ε) − L(x − ε)) / 2 ε         for one entry after the other
+
+    loss: a function without arguments that reads the array and returns a number.  Rounded to six decimals: of a loss of
+    second degree, as those on paper are, the slopes come out exactly.
+
+    Shapes:   array (...), slopes (...)
+    Raises:   TypeError for an array that does not hold floats: a whole number cannot be moved a little
+    """
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+        raise TypeError(f"nudge needs a NumPy array of floats, such as np.array([1.0, 2.0]), not {array!r:.60}")
+    slopes = np.zeros(array.shape)
+    for place in np.ndindex(array.shape):
+        kept = array[place]
+        try:
+            array[place] = kept + eps
+            up = float(loss())
+            array[place] = kept - eps
+            down = float(loss())
+        finally:
+            array[place] = kept
+        slopes[place] = (up - down) / (2 * eps)
+    return slopes.round(6) + 0.0
+
+
+def off_zero(model, seed=0, scale=0.1):
+    """Move every trained number by a random one, N(0, scale²), to where nothing is zero; return the model.
+
+    At the start of LoRA B is zero, and then so is dA: a wrong one passes every check.
+    """
+    rng = np.random.default_rng(seed)
+    for _, p in model.named_parameters():
+        if p.requires_grad:
+            p.data[...] += rng.normal(0, scale, p.data.shape).astype(p.data.dtype)
+    return model
+
+
+class Wrong(dict):
+    """{path: relative error} of the gradients that are wrong; .of is how many were checked."""
+
+    def __init__(self, errors, tolerance):
+        super().__init__((path, error) for path, error in errors.items() if not error <= tolerance)
+        self.of = len(errors)
+
+    def __repr__(self):
+        paths = ", ".join(list(self)[:4]) + (", ..." if len(self) > 4 else "")
+        one = "gradient is" if self.of == 1 else "gradients are"
+        return f"{len(self)} of {self.of} {one} wrong" + (f": {paths}" if self else "")
+
+
+def wrong_gradients(model, batch, tolerance=1e-4, rng=None):
+    """The gradients of a model that are wrong on a batch, {path: relative error}; it prints itself as "2 of 24 ...".
+
+    The model is checked where it stands: see off_zero, and load it in float64.
+    """
+    return Wrong(gradcheck(model, batch, rng), tolerance)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..model.layers import Linear
 from ..model.module import Module, Parameter
+from .table import Table
 
 
 class Row(NamedTuple):
@@ -148,3 +149,39 @@ def counting():
 def optimizer_bytes(model, slots=2):
     """Bytes of optimizer state, `slots` arrays for each trained parameter (AdamW has two: m and v)."""
     return slots * sum(p.data.nbytes for _, p in model.named_parameters() if p.requires_grad)
+
+
+def products(models, ids=None):
+    """A Table of the operations in matrix products, a token: forward, backward, and both beside those of the first model.
+
+    Counted while the model runs, one pass forward and one back; a model of which nothing is trained runs no backward.
+
+    models: {label: model}, or a model.  ids (N, T): what they read; zeros as long as 16 tokens, if not given.
+    """
+    models = models if isinstance(models, dict) else {"model": models}
+    rows, first = [], None
+    for label, model in models.items():
+        read = np.zeros((1, min(16, model.config.n_positions // 2)), int) if ids is None else np.atleast_2d(ids)
+        forward, backward = operations(model, read)
+        both = (forward + backward) / read.size
+        first = both if first is None else first
+        rows.append((label, forward / read.size, backward / read.size if backward else None, both / first - 1))
+    names = ["", "forward", "backward", "both, against the first"]
+    formats = {"forward": ",.0f", "backward": ",.0f", names[3]: "+.1%"}
+    columns = slice(None) if len(rows) > 1 else slice(3)
+    return Table(
+        names[columns], [row[columns] for row in rows], "operations a token in matrix products", formats=formats
+    )
+
+
+def operations(model, ids):
+    """(forward, backward): operations in the matrix products of one pass each; gradients are left as they were."""
+    kept = [(p, p.grad.copy()) for _, p in model.named_parameters() if p.requires_grad]
+    with counting() as forward:
+        logits, backward = model(ids)
+    with counting() as back:
+        if kept:
+            backward(np.ones_like(logits))
+    for p, grad in kept:
+        p.grad[...] = grad
+    return forward.total, back.total

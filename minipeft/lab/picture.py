@@ -52,7 +52,7 @@ def canvas(width: float, height: float, rows: int = 1, columns: int = 1, **optio
 
 
 def direct_labels(axes, labels, x, apart):
-    """Names at the right ends of lines, moved down just enough to be read.  labels: (name, y, colour); apart: in units of y."""
+    """Write names at the right ends of lines, moved down just enough to be read: labels are (name, y, colour)."""
     last = float("inf")
     for name, y, color in sorted(labels, key=lambda label: -label[1]):
         last = min(y, last - apart)

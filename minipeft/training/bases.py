@@ -1,37 +1,38 @@
 """The base models that come with the package, and how each was made."""
 
-import hashlib
 import platform
+import time
 from dataclasses import asdict, replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
-from ..files import read_npz, replacing, write_npz
+from ..files import check_place, read_npz, replacing, write_npz
 from ..methods import FullFineTuning, get_peft_model
 from ..model import GPT2, GPT2Config, Module
 from .data import (
-    ALPHABET,
     PAD,
     PLACES,
-    encode,
-    plain,
     pretraining_batches,
+    read_text,
     symbols_batch,
     text_batches,
     text_windows,
 )
 from .evaluation import evaluate
 from .loop import fit
-from .optimizers import AdamW
-from .workers import suitable_workers
+from .optimizers import AdamW, warmup_cosine
+from .tokenizer_json import MARK
+from .tokens import Tokens
 
 DATA = resources.files("minipeft").joinpath("data")
 CONFIGS = {
     "symbols": GPT2Config(vocab_size=PAD + 1, n_positions=48, n_embd=64, n_layer=2, n_head=4, dtype="float32"),
-    "english": GPT2Config(len(ALPHABET), n_positions=128, n_embd=96, n_layer=3, n_head=4, dtype="float32"),
+    "english": GPT2Config(vocab_size=2048, n_positions=128, n_embd=128, n_layer=4, n_head=4, dtype="float32"),
 }
+CARD = b"# The base model `"  # how every card begins
 
 
 def base_names() -> list[str]:
@@ -40,14 +41,28 @@ def base_names() -> list[str]:
 
 
 def load_base(name: str, dtype: str = "float64") -> GPT2:
-    """A pretrained GPT2: "symbols" (tasks on sequences of symbols) or "english" (documentation, character by character).
+    """A pretrained GPT2: "symbols" (tasks on sequences of symbols) or "english" (everyday English; see load_tokens).
 
     Raises: ValueError for another name
     """
+    with resources.as_file(DATA.joinpath(f"{checked(name)}.npz")) as path:
+        return read_base(path, dtype)
+
+
+def load_tokens(name: str = "english") -> Tokens:
+    """The tokens of a base that reads text.  Raises: ValueError for another name, and for "symbols", which reads none"""
+    if checked(name) == "symbols":
+        raise ValueError(
+            "the base symbols reads no text: its ids are symbols, and symbols_batch makes sequences of them"
+        )
+    with resources.as_file(DATA.joinpath(f"{name}.json")) as path:
+        return Tokens.load(path)
+
+
+def checked(name):
     if name not in CONFIGS:
         raise ValueError(f"there is no base {name!r}; there are: {', '.join(base_names())}")
-    with resources.as_file(DATA.joinpath(f"{name}.npz")) as path:
-        return read_base(path, dtype)
+    return name
 
 
 def read_base(path, dtype="float64"):
@@ -59,84 +74,119 @@ def read_base(path, dtype="float64"):
     return model
 
 
-def write_base(model, path):
-    """Write a file for read_base.  Raises: ValueError if a layer holds numbers outside Parameters (a weight in 4 bits)"""
+def write_base(model, path, dtype=None):
+    """Write a file for read_base, its numbers as they are or in a dtype such as "float16".
+
+    Raises: ValueError if a layer holds numbers outside Parameters (a weight in 4 bits)
+    """
     if held := [path for path, node in model.walk() if isinstance(node, Module) and node.stored_arrays()]:
         raise ValueError(f"{held[0]} stores its weight in a form for which the file of a base has no place")
-    write_npz(path, {"kind": "base", "config": asdict(model.config)}, {n: p.data for n, p in model.named_parameters()})
+    arrays = {name: p.data.astype(dtype or p.data.dtype) for name, p in model.named_parameters()}
+    write_npz(path, {"kind": "base", "config": asdict(model.config)}, arrays)
 
 
-def documentation():
-    """(training text, held-out text, digest): what help("topics") prints, which every CPython carries; the last 5% are
-    held out.  It differs a little between Python versions."""
-    from pydoc_data.topics import topics
+def pretrain(name, folder, steps=None, seed=0, progress=True, workers=None, checkpoint=None):
+    """Make a base anew, by full fine-tuning from random weights: NAME.npz, its card NAME.md and, for text, its tokens
+    NAME.json.  Returns the card.
 
-    text, _ = plain("\n".join(topics[name] for name in sorted(topics)))
-    cut = int(0.95 * len(text))
-    return text[:cut], text[cut:], hashlib.sha256(text.encode()).hexdigest()
-
-
-def pretrain(name, folder, steps=None, seed=0, progress=True, workers=None):
-    """Make a base anew, by full fine-tuning from random weights; write NAME.npz and its card NAME.md; return the card.
-
-    workers: threads that share each step; as many as suit the model, if not given.  The same seed and number of workers
-    give the same numbers, on one kind of processor.
+    workers: threads that share each step; as many as the shipped base was made with, if not given.  The same seed and
+    number of workers give the same bytes, on one kind of processor.
+    checkpoint: a file to write the state of the run to, every 500 steps, and to go on from if it is there.
 
     Raises: ValueError for another name
     """
-    if name not in CONFIGS:
-        raise ValueError(f"there is no base {name!r}; there are: {', '.join(base_names())}")
+    began, folder = time.perf_counter(), Path(folder)
+    recipe, usual_steps, usual_workers = {
+        "symbols": (pretrain_symbols, 2500, 1),
+        "english": (pretrain_english, 12_000, 2),
+    }[checked(name)]
+    steps, workers = steps or usual_steps, workers or usual_workers
+    for path, kind, mark in places(name, folder):
+        check_place(path, kind, mark)
+    options = {"seed": seed, "progress": progress, "workers": workers, "label": name}
+    options |= {"checkpoint": checkpoint, "checkpoint_every": 500, "resume": True} if checkpoint else {}
     model = get_peft_model(GPT2(CONFIGS[name], seed), FullFineTuning())
-    steps = steps or {"symbols": 2500, "english": 3000}[name]
-    recipe = pretrain_symbols if name == "symbols" else pretrain_english
-    workers = workers or suitable_workers(model, rows=16)
-    data, result = recipe(model, steps, seed=seed, progress=progress, workers=workers)
+    facts, stored, tokens = recipe(model, steps, options)
     size = sum(parameter.data.size for _, parameter in model.named_parameters())
     config = ", ".join(f"{key} {value}" for key, value in asdict(model.config).items())
-    card = (
-        f"# The base model `{name}`\n\n{data}\n\n"
-        f"- Shape: {config}; {size:,} parameters.\n"
-        f"- Training: {steps:,} steps of AdamW (learning rate 3e-3, warm-up, cosine; clipped at 1), seed {seed}, "
-        f"{workers} worker(s).\n"
-        f"- Made with Python {platform.python_version()} and NumPy {np.__version__}.\n"
-        f"- {result}\n\nMake it again with `minipeft pretrain {name} --steps {steps} --seed {seed} --workers {workers}`.\n"
-    )
-    folder = Path(folder)
-    write_base(model, folder / f"{name}.npz")
-    with replacing(folder / f"{name}.md", "card of a base", b"# The base model `") as file:
+    lines = [
+        f"Shape: {config}; {size:,} parameters, stored in {stored}.",
+        *facts,
+        f"Seed {seed}, {workers} worker(s); {(time.perf_counter() - began) / 60:.0f} minutes with Python "
+        f"{platform.python_version()} and NumPy {np.__version__}.",
+        f"Make it again with `minipeft pretrain {name} --steps {steps} --seed {seed} --workers {workers}`.",
+    ]
+    card = f"# The base model `{name}`\n\n" + "".join(f"- {line}\n" for line in lines)
+    write_base(model, folder / f"{name}.npz", stored)
+    if tokens is not None:
+        tokens.save(folder / f"{name}.json")
+    with replacing(folder / f"{name}.md", "card of a base", CARD) as file:
         file.write(card.encode())
     return card
 
 
-def pretrain_symbols(model, steps, seed, **options):
-    fit(model, pretraining_batches, steps, AdamW(model, lr=3e-3), seed=seed, label="symbols", **options)
-    rng = np.random.default_rng(seed + 1)
+def places(name, folder):
+    """The files of a base, [(path, kind, mark), ...], as check_place takes them."""
+    folder = Path(folder)
+    tokens = [] if name == "symbols" else [(folder / f"{name}.json", "tokenizer", MARK)]
+    return [(folder / f"{name}.npz", "base", None), *tokens, (folder / f"{name}.md", "card of a base", CARD)]
+
+
+def pretrain_symbols(model, steps, options):
+    """(what the card says, the dtype to store, None)"""
+    fit(model, pretraining_batches, steps, AdamW(model, lr=3e-3), **options)
+    rng = np.random.default_rng(options["seed"] + 1)
     exact = {
         task: min(evaluate(model, [symbols_batch(task, rng, 500, place)]).exact for place in PLACES)
         for task in ("copy", "reverse", "plus")
     }
-    data = (
-        "Data: sequences `[task] x1 ... x8 SEP y1 ... y8` over 16 symbols, drawn anew for every step, 48 a step, beginning\n"
-        "at position 0, 1, 2, 4, 8 or 16. Three tasks: a quarter of them copy, half reverse, and a quarter add one (each\n"
-        "symbol becomes the next)."
-    )
-    return data, "Exact sequences out of 500 new ones, at the worst of the six places: " + ", ".join(
-        f"{t} {e:.1%}" for t, e in exact.items()
-    ) + "."
+    facts = [
+        "Data: sequences `[task] x1 ... x8 SEP y1 ... y8` over 16 symbols, drawn anew for every step, 48 a step, "
+        "beginning at position 0, 1, 2, 4, 8 or 16. Three tasks: a quarter of them copy, half reverse, and a quarter "
+        "add one (each symbol becomes the next).",
+        f"Training: {steps:,} steps of AdamW (learning rate 3e-3, warm-up, cosine; clipped at 1).",
+        "Exact sequences out of 500 new ones, at the worst of the six places: "
+        + ", ".join(f"{task} {share:.1%}" for task, share in exact.items())
+        + ".",
+    ]
+    return facts, "float32", None
 
 
-def pretrain_english(model, steps, seed, **options):
-    train, held_out, digest = documentation()
-    optimizer = AdamW(model, lr=3e-3, weight_decay=0.1)
-    batches = text_batches(encode(train), model.config.n_positions)
-    fit(model, batches, steps, optimizer, seed=seed, label="english", **options)
-    scores = evaluate(model, text_windows(encode(held_out), model.config.n_positions))
-    data = (
-        f'Data: the documentation text of `pydoc_data.topics` (what `help("topics")` prints), {len(train):,} characters\n'
-        f"to train on and the last {len(held_out):,} held out; 16 stretches of 128 characters a step.\n"
-        f"SHA-256 of the text: `{digest}`."
-    )
-    return (
-        data,
-        f"Held out: {scores.loss:.4f} nats a character, {scores.bits:.4f} bits; {scores.accuracy:.1%} guessed right.",
-    )
+BLOCK, EVERY = 60, 33  # of the lines of plain English every 33rd block of 60 is held out: 3%, whole conversations
+
+
+def plain_english():
+    """(training text, held-out text): what `english` is made of, a line each turn or sentence, in order."""
+    lines = read_text("plain").splitlines(keepends=True)
+    blocks = ["".join(lines[i : i + BLOCK]) for i in range(0, len(lines), BLOCK)]
+    held_out = blocks[EVERY // 2 :: EVERY]
+    return "".join(block for i, block in enumerate(blocks) if i % EVERY != EVERY // 2), "".join(held_out)
+
+
+def pretrain_english(model, steps, options):
+    """(what the card says, the dtype to store, the tokens): byte pairs first, then 16 stretches of the text a step."""
+    (train, held_out), T, V = plain_english(), model.config.n_positions, model.config.vocab_size
+    tokens = Tokens.train(train, V)
+    schedule = partial(warmup_cosine, warmup=min(500, max(1, steps // 2)))
+    fit(model, text_batches(tokens.encode(train), T), steps, decaying(model), schedule=schedule, **options)
+    for _, p in model.named_parameters():
+        p.data[...] = p.data.astype("float16")  # what is measured is what is stored
+    scores = evaluate(model, text_windows(tokens.encode(held_out), T))
+    facts = [
+        f"Data: {len(train):,} characters of plain English to train on, {len(held_out):,} held out, whole conversations. "
+        "The licences of both sources are in LICENSES.md, and go with this model.",
+        f"Tokens: {V:,} byte pairs, learned from the training text.",
+        f"Training: {steps:,} steps of 16 stretches of {T} tokens; AdamW (learning rate 3e-3, β 0.9 and 0.99, weight decay "
+        "0.1 on matrices), a warm-up of 500 steps, then a cosine to 0; clipped at 1.",
+        f"Held out: {scores.loss:.4f} nats a token (perplexity {scores.perplexity:.1f}), "
+        f"{scores.bits_a_character(held_out):.4f} bits a character.",
+    ]
+    return facts, "float16", tokens
+
+
+def decaying(model):
+    """AdamW that pulls matrices towards zero, and leaves biases, gains and shifts alone."""
+    parameters = [p for _, p in model.named_parameters()]
+    matrices = {"params": [p for p in parameters if p.data.ndim == 2], "weight_decay": 0.1}
+    vectors = {"params": [p for p in parameters if p.data.ndim == 1]}
+    return AdamW([matrices, vectors], lr=3e-3, betas=(0.9, 0.99))

@@ -1,8 +1,7 @@
-"""What is learned: sequences of symbols with a task, and text as characters."""
+"""What is learned: sequences of symbols with a task, and text as tokens."""
 
 import hashlib
-import unicodedata
-from collections import Counter
+import lzma
 from importlib import resources
 
 import numpy as np
@@ -67,45 +66,14 @@ def pretraining_batches(rng, n=48):
     return tuple(batch)
 
 
-# ---- text, a character a token
-
-ALPHABET = "\n" + "".join(map(chr, range(32, 127)))  # V = 96: printable ASCII and the end of a line
-PLAIN = str.maketrans({"\t": " ", "\r": "\n", "‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "…": "...",
-                       "−": "-", "×": "x", "•": "*", "\u00a0": " "})  # fmt: skip
-
-
-def plain(text):
-    """(text in the alphabet, Counter of the characters that had to give way).
-
-    Accents are taken off, typographic quotes and dashes made plain; whatever is still unknown becomes a question mark.
-    """
-    text = unicodedata.normalize("NFKD", text.replace("\r\n", "\n").translate(PLAIN))
-    text = "".join(c for c in text if not unicodedata.combining(c))
-    unknown = Counter(c for c in text if c not in ALPHABET)
-    return "".join("?" if c in unknown else c for c in text), unknown
-
-
-def encode(text):
-    """Characters to token ids, (T,) integers.  Raises: ValueError for characters outside the alphabet (see plain)."""
-    unknown = sorted(set(text) - set(ALPHABET))
-    if unknown:
-        raise ValueError(f"not in the alphabet: {unknown[:10]}; plain(text) replaces such characters")
-    return np.array([ALPHABET.index(c) for c in text], int)
-
-
-def decode(ids):
-    """Token ids to text.  Raises: ValueError for what is no id of a character"""
-    ids = np.asarray(ids).reshape(-1)
-    if ids.size and (ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= len(ALPHABET)):
-        raise ValueError(f"ids of characters are integers in 0 ... {len(ALPHABET) - 1}, not {ids!r:.60}")
-    return "".join(ALPHABET[i] for i in ids)
+# ---- text, as token ids
 
 
 def text_ids(ids, T, n):
     """The ids of a text as an array (length,), if stretches of T and batches of n can be cut from it."""
     ids = np.asarray(ids)
     if ids.ndim != 1 or (ids.dtype.kind not in "iu" and ids.size):
-        raise TypeError("a text is given as its token ids, (length,) integers, as encode(text) makes them")
+        raise TypeError("a text is given as its token ids, (length,) integers, as tokens.encode(text) makes them")
     if not is_whole(T, 1) or not is_whole(n, 1):
         raise ValueError(f"T, the length of a stretch, and n must be whole numbers of at least 1, not {T!r} and {n!r}")
     return ids
@@ -118,7 +86,7 @@ def text_batches(ids, T, n=16):
     """
     ids = text_ids(ids, T, n)
     if len(ids) < T + 1:
-        raise ValueError(f"the text has {len(ids)} characters; stretches of {T} need at least {T + 1}")
+        raise ValueError(f"the text has {len(ids)} tokens; stretches of {T} need at least {T + 1}")
 
     def batch(rng):
         rows = rng.integers(0, len(ids) - T, n)[:, None] + np.arange(T)
@@ -129,13 +97,13 @@ def text_batches(ids, T, n=16):
 
 
 def text_windows(ids, T, n=16):
-    """The whole text once, for evaluate: a list of (ids, targets), in windows of T characters side by side.
+    """The whole text once, for evaluate: a list of (ids, targets), in windows of T tokens side by side.
 
-    Each character but the first is predicted once, the last window being shorter.
+    Each token but the first is predicted once, the last window being shorter.
     """
     ids = text_ids(ids, T, n)
     if len(ids) < 2:
-        raise ValueError(f"a text of {len(ids)} characters has nothing to predict; it needs at least 2")
+        raise ValueError(f"a text of {len(ids)} tokens has nothing to predict; it needs at least 2")
     whole = (len(ids) - 1) // T
     rows = np.arange(whole)[:, None] * T + np.arange(T)
     windows = [(ids[part], ids[part + 1]) for part in np.split(rows, range(n, whole, n)) if whole]
@@ -144,9 +112,11 @@ def text_windows(ids, T, n=16):
 
 
 def read_text(name):
-    """A text that comes with the package: "climate", "climate_long" or "recipes" (a sentence a line), "prose" (a page like
-    documentation), "conversation" (a turn of a chat a line)."""
-    return resources.files("minipeft").joinpath("data", f"{name}.txt").read_text(encoding="utf-8")
+    """A text that comes with the package, a line a sentence: "climate", "recipes"; a line a turn: "conversation", which is
+    held out of what the base `english` was made of, and "plain", all that it was made of (5 million characters)."""
+    file = resources.files("minipeft").joinpath("data", "plain.txt.xz" if name == "plain" else f"{name}.txt")
+    raw = file.read_bytes()
+    return (lzma.decompress(raw) if name == "plain" else raw).decode("utf-8")
 
 
 def split_lines(text, every=5):

@@ -21,7 +21,17 @@ class Evaluation(NamedTuple):
 
     @property
     def bits(self):
+        """Bits for each counted target."""
         return self.loss / np.log(2)
+
+    @property
+    def perplexity(self):
+        """e to the loss: as unsure as between so many tokens of equal chance."""
+        return float(np.exp(self.loss))
+
+    def bits_a_character(self, text):
+        """Bits for each character of the text that was evaluated.  Its tokens do not count, so bases can be compared."""
+        return self.bits * self.tokens / len(text)
 
 
 def evaluate(model: Module, batches: list) -> Evaluation:

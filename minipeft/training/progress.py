@@ -6,17 +6,18 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(total, done, label, shown=True):
-    """with progress_bar(...) as advance: advance(loss) after each step.
+    """with progress_bar(...) as advance: advance(loss), or advance(), after each step.
 
     The bar is for the eye alone: where standard error is closed, full, or gone, it stops, and the work goes on.
     """
     bar = open_bar(total, done, label) if shown and sys.stderr is not None else None
 
-    def advance(loss):
+    def advance(loss=None):
         nonlocal bar
         if bar is not None:
             try:
-                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                if loss is not None:
+                    bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
                 bar.update()
             except (OSError, ValueError):  # a broken pipe, a full device, a closed file
                 bar = give_up(bar)

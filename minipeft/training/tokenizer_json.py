@@ -27,8 +27,11 @@ ALONE = [{"Sequence": {"id": "A", "type_id": 0}}]  # a text as it is, with no sp
 OTHER_TOKENS = ("added_tokens.json", "special_tokens_map.json")  # transformers would add these to ours
 
 
+MARK = b'"added_tokens": [],\n  "normalizer": null,\n  "pre_tokenizer": {\n    "type": "ByteLevel",\n    "add_prefix_space"'
+
+
 def write_tokenizer(path, merges):
-    """Write tokenizer.json, whole or not at all; merges: [(left, right), ...], ids."""
+    """Write tokenizer.json, whole or not at all; merges: [(left, right), ...], ids.  It has MARK in its first lines."""
     names = list(CHARACTERS)
     for left, right in merges:
         names.append(names[left] + names[right])

@@ -1,0 +1,446 @@
+"""The instruments of the lessons: what they show is what is there."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from specimens import CONFIG, tiny_batch, tiny_model
+
+import minipeft
+from minipeft import (
+    GPT2,
+    Adapter,
+    FullFineTuning,
+    GPT2Config,
+    LoRA,
+    PrefixTuning,
+    PromptTuning,
+    Stack,
+    get_peft_model,
+    gradcheck,
+    lab,
+    load_base,
+    merge,
+)
+from minipeft.course import check
+from minipeft.lab import (
+    Table,
+    attention_map,
+    attention_weights,
+    changed,
+    deltas,
+    examine,
+    moved,
+    nudge,
+    off_zero,
+    plot_seeds,
+    prefix_map,
+    prefix_share,
+    products,
+    samples,
+    show_writing,
+    skills,
+    spectrum,
+    write,
+    wrong_gradients,
+)
+from minipeft.methods.lora import LoRALinear
+from minipeft.methods.prefix import PrefixAttention
+from minipeft.training import symbols_batch
+
+METHODS = {"base": None, "prefix": PrefixTuning(m=3), "prompt": PromptTuning(m=2), "lora": LoRA(r=2),
+           "both": Stack((PrefixTuning(m=2), PromptTuning(m=1)))}  # fmt: skip
+
+
+def peft(method, seed=0):
+    return off_zero(get_peft_model(tiny_model(), method, seed)) if method else tiny_model()
+
+
+def test_matplotlib_waits_until_something_is_drawn():
+    code = """
+import sys
+from minipeft.lab import sweep, samples, skills, nudge, products, attention_map, spectrum, deltas
+print("matplotlib" in sys.modules, callable(sweep))
+import minipeft.lab.sweeps, minipeft.lab.store
+print(callable(minipeft.lab.sweep))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "True"]
+
+
+def test_every_name_of_the_lab_is_where_the_list_says():
+    for name, home in lab.HOMES.items():
+        if home == "diagram":
+            continue  # the pictures of models have tests of their own
+        assert callable(getattr(lab, name)), name
+        assert getattr(lab, name).__doc__, name
+    with pytest.raises(AttributeError, match="there are: "):
+        _ = lab.drawing
+
+
+# A table
+
+
+def test_a_table_prints_itself_wrapped():
+    table = Table(["who", "loss", "text"], [("base", 0.12345, "one two three\nfour"), ("LoRA", None, "five")],
+                  title="two", note="end", formats={"loss": ".2f"}, widths={"text": 8})  # fmt: skip
+    assert repr(table) == (
+        "two\nwho   loss  text\n────  ────  ───────\nbase  0.12  one two\n            three\n            four\n\n"
+        "LoRA     –  five\nend"
+    )
+    assert table.column("text")[1] == "five"
+    with pytest.raises(KeyError, match="who, loss, text"):
+        table.column("bits")
+    with pytest.raises(ValueError, match="a row needs 2 values"):
+        Table(["a", "b"], [(1,)])
+
+
+# Attention
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_weights_are_those_that_the_model_uses(name, ids):
+    """Rows have the sum 1, the future is 0, and o = p v gives what the core puts out."""
+    model, m = peft(METHODS[name]), {"prefix": 3, "prompt": 2, "both": 3}.get(name, 0)
+    before = model(ids)[0]
+    p = attention_weights(model, ids)
+    N, T = ids.shape
+    assert len(p) == 2
+    for one in p:
+        assert one.shape == (N, 2, T, m + T)
+        np.testing.assert_allclose(one.sum(-1), 1, rtol=1e-12)
+        assert not one[:, :, ~np.tri(T, m + T, m, dtype=bool)].any()
+    assert np.array_equal(model(ids)[0], before)
+    assert not any(type(node).__name__ == "Seen" for _, node in model.walk())
+
+
+def test_the_weights_give_the_output_of_the_core(ids):
+    model = peft(None)
+    core, calls = model.h[1].attn.core, []
+    model.h[1].attn.core = type("Spy", (type(core),), {"forward": lambda self, *x: calls.append(x) or core(*x)})(2)
+    model(ids)
+    model.h[1].attn.core = core
+    q, k, v = calls[0]
+    o = core.join(attention_weights(model, ids)[1] @ core.split(v))
+    np.testing.assert_allclose(o, core(q, k, v)[0], rtol=1e-12)
+
+
+def test_the_share_of_a_prefix(ids):
+    model = peft(PrefixTuning(m=3))
+    share, p = prefix_share(model, ids), attention_weights(model, ids)
+    assert share.shape == (2, 2)
+    np.testing.assert_allclose(share[1, 0], p[1][:, 0, :, :3].sum(-1).mean())
+    mask = np.zeros(ids.shape, bool)
+    mask[1, 4] = True
+    np.testing.assert_allclose(prefix_share(model, ids, mask)[0, 1], p[0][1, 1, 4, :3].sum())
+    for _, node in model.walk():
+        if isinstance(node, PrefixAttention):
+            node.P_k.data[...] = 0
+            node.base.split = lambda x, split=node.base.split: (
+                0 * split(x)
+            )  # every score is 0: m of m + t + 1 are its own
+    equal = np.mean([3 / (3 + t + 1) for t in range(ids.shape[1])])
+    np.testing.assert_allclose(prefix_share(model, ids), equal)
+    with pytest.raises(ValueError, match="no virtual tokens"):
+        prefix_share(peft(None), ids)
+    with pytest.raises(ValueError, match="mask"):
+        prefix_share(model, ids, mask[:1])
+
+
+def test_the_maps_say_what_they_show(ids):
+    model = peft(PrefixTuning(m=3))
+    picture = attention_map(model, ids[:1], layer=1, head=0, words=list("abcdef"), mark=[(3, 1)])
+    share = attention_weights(model, ids[:1])[1][0, 0, :, :3].sum(1).mean()
+    assert f"layer 1, head 0: virtual tokens {share:.2f}" in picture.alt
+    labels = [text.get_text() for text in picture.figure.axes[0].get_xticklabels()]
+    assert labels == [*"PPP", *"abcdef"]
+    assert len(attention_map(model, ids[:1]).figure.axes) == 4
+    assert len(attention_map(model, ids[0], layer=0, queries=slice(2, 4)).figure.axes[0].get_yticks()) == 2
+    shares = prefix_share(model, ids)
+    assert f"{shares[1, 1]:.2f}" in prefix_map({"λ": shares, "half": shares / 2}).alt
+    for wrong, said in (
+        ({"layer": 2}, "layer must be"),
+        ({"head": -1}, "head must be"),
+        ({"words": ["a"]}, "6 tokens"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            attention_map(model, ids[:1], **wrong)
+    with pytest.raises(ValueError, match="one sequence"):
+        attention_map(model, ids)
+
+
+# Changes
+
+
+def test_the_change_of_a_weight_is_what_lora_adds():
+    model = peft(LoRA(r=2))
+    layer = model.h[0].attn.q_proj
+    found = deltas(model)
+    assert list(found) == [f"h.{i}.attn.{x}_proj" for i in (0, 1) for x in "qv"]
+    np.testing.assert_allclose(found["h.0.attn.q_proj"], layer.scaling * layer.A.data @ layer.B.data, atol=1e-14)
+    table = moved(model)
+    norm = np.linalg.norm(found["h.1.attn.v_proj"])
+    assert table.rows[3][:2] == ("h.1.attn.v_proj", pytest.approx(norm))
+    assert table.rows[3][2] == pytest.approx(norm / np.linalg.norm(model.h[1].attn.v_proj.base.weight.data))
+    after = deltas(merge(model))
+    assert all(np.allclose(after[path], found[path], atol=1e-14) for path in found)
+
+
+def test_full_fine_tuning_and_what_changes_no_matrix():
+    model = get_peft_model(tiny_model(), FullFineTuning())
+    model.h[1].mlp.c_fc.weight.data[2, 3] += 0.5
+    assert list(deltas(model)) == ["h.1.mlp.c_fc"]
+    assert deltas(model)["h.1.mlp.c_fc"][2, 3] == pytest.approx(0.5)
+    for method in (PrefixTuning(m=2), Adapter(m=2), LoRA(r=2)):  # LoRA at its start adds nothing
+        model = get_peft_model(tiny_model(), method)
+        assert deltas(model) == {}
+        with pytest.raises(ValueError, match="no matrix of the base has changed"):
+            moved(model)
+
+
+def test_the_spectrum_of_lora_has_its_rank():
+    model = peft(LoRA(r=2))
+    picture = spectrum(model, "*.q_proj")
+    assert picture.alt.count("2 of 8 above rounding") == 2
+    axes = [ax for ax in picture.figure.axes if ax.get_visible()]
+    s = np.linalg.svd(deltas(model)["h.0.attn.q_proj"], compute_uv=False)
+    control, real = (line.get_ydata() for line in axes[0].lines)
+    np.testing.assert_allclose(real, s[:2])
+    assert np.linalg.norm(control) == pytest.approx(np.linalg.norm(s))
+    assert len(control) == 8
+    with pytest.raises(ValueError, match=r"'\*.k_proj' matches no matrix"):
+        spectrum(model, "*.k_proj")
+
+
+def test_changed_names_the_arrays_whose_bits_changed():
+    base = tiny_model()
+    model = get_peft_model(tiny_model(), LoRA(r=2))
+    assert changed(model, base) == []
+    model.h[0].attn.q_proj.base.weight.data[0, 0] = np.nextafter(model.h[0].attn.q_proj.base.weight.data[0, 0], 1)
+    assert changed(model, base) == ["h.0.attn.q_proj.weight"]
+    with pytest.raises(ValueError, match="hand in base="):
+        changed(model)
+    assert changed(off_zero(get_peft_model(load_base("symbols"), LoRA(r=2)))) == []
+    with pytest.raises(ValueError, match="not built on this base"):
+        changed(model, load_base("symbols"))
+
+
+# Gradients
+
+
+class Halved(LoRALinear):
+    """Its dA lacks half."""
+
+    def forward(self, x):
+        y, backward = super().forward(x)
+
+        def wrong(dy):
+            before = self.A.grad.copy()
+            dx = backward(dy)
+            self.A.grad[...] = before + (self.A.grad - before) / 2
+            return dx
+
+        return y, wrong
+
+
+def test_wrong_gradients_are_seen_off_zero_only(batch):
+    model = get_peft_model(tiny_model(), LoRA(r=2))
+    assert repr(wrong_gradients(off_zero(model), batch)) == "0 of 8 gradients are wrong"
+    model = get_peft_model(tiny_model(), LoRA(r=2))
+    model.h[0].attn.q_proj.__class__ = Halved
+    assert not wrong_gradients(model, batch)  # B = 0
+    wrong = wrong_gradients(off_zero(model), batch)
+    assert list(wrong) == ["h.0.attn.q_proj.A"]
+    assert repr(wrong) == "1 of 8 gradients are wrong: h.0.attn.q_proj.A"
+    assert all(p.data.all() for path, p in model.named_parameters() if p.requires_grad)
+
+
+def test_examine_tells_a_right_layer_from_a_wrong_one_that_learns():
+    """A loss does not: the wrong one learns as well."""
+
+    def right(seed):
+        return get_peft_model(load_base("symbols"), LoRA(r=2), seed)
+
+    def wrong(seed):
+        model = right(seed)
+        model.h[1].attn.v_proj.__class__ = Halved
+        return model
+
+    def random(seed):
+        return get_peft_model(load_base("symbols"), LoRA(r=2), seed, start={"*.B": 0.1})
+
+    table = examine({"right": right, "wrong": wrong, "random": random}, steps=10, n=8, seeds=(0, 1))
+    moved_by, gradients = (table.column(name) for name in table.columns[1:3])
+    assert moved_by[:2] == ["0 exactly"] * 2 != moved_by[1:]
+    assert gradients == ["0 of 8", "1 of 8", "0 of 8"]
+    losses = [[float(one) for one in cell.split()] for cell in table.column(table.columns[3])]
+    assert np.shape(losses) == (3, 2)
+    assert max(max(row) for row in losses[:2]) < 6  # of 11.7 before
+
+
+def test_off_zero_moves_what_is_trained_and_nothing_else():
+    model, base = get_peft_model(tiny_model(), LoRA(r=2)), dict(tiny_model().named_parameters())
+    off_zero(model)
+    for path, p in model.named_parameters():
+        if not p.requires_grad:
+            assert np.array_equal(p.data, base[path.replace(".base", "")].data)
+    assert gradcheck(model, tiny_batch())
+
+
+def test_nudge_measures_slopes_exactly_where_the_loss_is_of_second_degree():
+    x = np.array([[1.0, -2.0], [3.0, 0.0]])
+    kept = x.copy()
+    assert nudge(lambda: (x**2).sum(), x).tolist() == [[2, -4], [6, 0]]
+    assert np.array_equal(x, kept)
+    with pytest.raises(TypeError, match="floats"):
+        nudge(lambda: 0.0, np.array([1, 2]))
+    with pytest.raises(ZeroDivisionError):
+        nudge(lambda: 1 / 0, x)
+    assert np.array_equal(x, kept)
+
+
+# Products
+
+
+def test_products_are_those_that_are_counted():
+    config = GPT2Config(vocab_size=23, n_positions=32, n_embd=16, n_layer=3, n_head=2)
+    plain, full = GPT2(config).requires_grad_(False), get_peft_model(GPT2(config), FullFineTuning())
+    T, D, L, V = 16, 16, 3, 23
+    forward = 2 * (12 * D * D * L + V * D) + 4 * T * D * L
+    table = products({"frozen": plain, "full": full, "LoRA": get_peft_model(GPT2(config), LoRA(r=2))})
+    assert table.rows[0] == ("frozen", forward, None, 0)
+    assert table.rows[1] == ("full", forward, 2 * forward, 2)
+    assert table.rows[2][1] == forward + 2 * 2 * 2 * (D + D) * L
+    assert not any(p.grad.any() for _, p in full.named_parameters())
+    assert len(products(full).columns) == 3
+
+
+# Symbols
+
+
+@pytest.fixture(scope="module")
+def symbols():
+    return load_base("symbols", "float32")
+
+
+def test_the_base_writes_what_is_wanted_and_not_what_it_never_learned(symbols):
+    read, wanted, written = write(symbols, "reverse")
+    assert read.shape == wanted.shape == written.shape == (4, 8)
+    assert np.array_equal(wanted, read[:, ::-1])
+    assert np.array_equal(written, wanted)
+    assert "32 of 32 symbols are right" in repr(write(symbols, "reverse"))
+    near = write(symbols, "near")
+    assert np.array_equal(near.written, near.reads)  # it copies
+    assert "0 of 32" in repr(near)
+
+
+def test_tiles_are_dark_where_a_symbol_is_right(symbols):
+    kept = write(symbols, "near", 3)
+    picture = show_writing("near", {"base": symbols, "before": kept})
+    assert picture.alt.count(": 0 right") == 2
+    copy = show_writing("copy", symbols)
+    dark = [patch for patch in copy.figure.axes[0].patches if patch.get_facecolor()[:3] != (1, 1, 1)]
+    assert len(dark) == 24
+    with pytest.raises(ValueError, match="'other' was written for other sequences"):
+        show_writing("near", {"base": symbols, "other": write(symbols, "near", 3, seed=6)})
+
+
+def test_skills(symbols):
+    table = skills({"base": symbols}, ("copy", "near"), n=16)
+    ids, targets, _ = symbols_batch("copy", np.random.default_rng(7), 16)
+    right = symbols(ids)[0].argmax(-1)[:, -8:] == targets[:, -8:]
+    assert table.found["base", "copy"].exact == right.all(1).mean()
+    assert table.rows == [("base", "100% (100%)", "0% (0%)")]
+    assert "exact sequences of 16 new ones" in repr(table)
+    with pytest.raises(ValueError, match="'copi'; there are: copy"):
+        skills(symbols, "copi")
+
+
+# Texts
+
+
+class Letters:
+    """Thirteen letters, one token each."""
+
+    vocab_size = CONFIG.vocab_size
+
+    def encode(self, text):
+        return np.array(["abcdefghijklm".index(letter) for letter in text])
+
+    def decode(self, ids):
+        return "".join("abcdefghijklm"[i] for i in ids)
+
+
+def test_samples_stand_side_by_side(monkeypatch):
+    models = {"base": tiny_model(), "LoRA": peft(LoRA(r=2))}
+    found = samples(models, "abc", n=9, tokens=Letters())
+    ids = minipeft.generate(models["LoRA"], np.array([[0, 1, 2]]), 9)[0, 3:]
+    assert found.texts["LoRA"] == [Letters().decode(ids)]
+    assert found.texts["LoRA"][0] in repr(found)
+    assert repr(found).startswith("abc …")
+    drawn = [samples(models, ["ab", "c"], n=9, tokens=Letters(), temperature=2.0, seed=seed) for seed in (1, 1, 2)]
+    assert drawn[0].texts == drawn[1].texts != drawn[2].texts
+    assert len(drawn[0].texts["base"]) == 2
+    monkeypatch.setattr(minipeft.training, "load_tokens", lambda name: Letters(), raising=False)
+    assert samples(models["base"], "abc", n=9).texts["model"] == found.texts["base"]
+
+
+def test_samples_that_cannot_be():
+    wrong = Letters()
+    wrong.vocab_size = 512
+    with pytest.raises(ValueError, match="vocabulary of 13 tokens, and these tokens are 512"):
+        samples(tiny_model(), "a", tokens=wrong)
+    with pytest.raises(ValueError, match="prompt"):
+        samples(tiny_model(), "", tokens=Letters())
+    with pytest.raises(TypeError, match="samples needs a model"):
+        samples({"base": "english"}, "a", tokens=Letters())
+
+
+# Pictures of seeds
+
+
+def test_every_seed_is_drawn():
+    picture = plot_seeds({"A": [0.5, 0.75, np.nan], "B": [0.25, 0.25, 0.5]}, ylabel="exact", format=".0%")
+    assert "A: mean 62% (50%, 75%, wrecked)" in picture.alt
+    assert [text.get_text() for text in picture.figure.axes[0].get_xticklabels()] == ["A\n(1 wrecked)", "B"]
+    curves = plot_seeds({"A": [[4.0, 2.0, 1.0], [4.0, 2.0]], "B": [[1.0, 1.0, 1.0]]}, level={"guessing": 2.77})
+    assert "A: from 4 to 2, seeds 2 to 2" in curves.alt
+    assert len(curves.figure.axes[0].lines) == 2 + 1 + 1 + 1 + 1
+    with pytest.raises(ValueError, match="results need"):
+        plot_seeds({"A": np.ones((2, 2, 2))})
+
+
+# The blanks of a lesson
+
+
+@pytest.mark.parametrize(
+    ("got", "said"),
+    [
+        (lambda W: W, "✓ all 12 numbers are right"),
+        (lambda W: W + 1e-7, "✓"),
+        (lambda W: ..., "not written yet; its shape is (3, 4)"),
+        (lambda W: W.T, "transposed"),
+        (lambda W: W / 2, "times 2, every number would be right: which factor is 2?"),
+        (lambda W: -W, "wrong sign"),
+        (lambda W: W.sum(0), "is one sum too many?"),
+        (lambda W: np.stack([W, W]), "is a sum missing?"),
+        (lambda W: np.ones((3, 2)), "wrong axis?"),
+        (lambda W: W**2, "you squared it"),
+        (lambda W: W + np.eye(3, 4), "3 of its 12 numbers are wrong"),
+    ],
+)
+def test_answers_names_the_slip(got, said, capsys):
+    W = np.random.default_rng(0).normal(size=(3, 4))
+    check.answers({"dW": lambda: W, "db": W[0]}, {"dW": {"you squared it": W**2}}, dW=got(W))
+    line = capsys.readouterr().out
+    assert line.startswith("dW: ")
+    assert said in line
+
+
+def test_answers_takes_a_listed_mistake_before_a_factor(capsys):
+    W = np.ones((3, 4))
+    check.answers({"dW": W}, {"dW": [(W / 3, "a mean over the batch where a sum belongs")]}, dW=W / 3)
+    assert capsys.readouterr().out == "dW: ✗ a mean over the batch where a sum belongs\n"
+    with pytest.raises(KeyError, match="there are: dW"):
+        check.answers({"dW": W}, dV=W)
