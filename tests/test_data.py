@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from minipeft import GPT2, FullFineTuning, get_peft_model
 from minipeft.files import FileError, read_npz, write_npz
+from minipeft.methods.prefix import ShiftedPositions
+from minipeft.model.module import evaluating
 from minipeft.training import (
     ALPHABET,
     TASKS,
@@ -21,6 +24,7 @@ from minipeft.training import (
     text_batches,
     text_windows,
 )
+from minipeft.training.bases import CONFIGS, AnyStart, exact_at_starts, train_symbols
 from minipeft.training.data import COPY, PAD, SEP, TABLE, pretraining_batches
 
 RULES = {
@@ -136,18 +140,67 @@ def test_the_base_names():
         pretrain("french", ".")
 
 
+SKILLS = ("copy", "reverse", "plus")
+
+
 def test_symbols_knows_its_three_tasks_and_no_new_one():
     model = load_base("symbols", "float32")
     exact = {task: evaluate(model, [symbols_batch(task, np.random.default_rng(7), 300)]).exact for task in TASKS}
-    assert all(exact[task] >= 0.99 for task in ("copy", "reverse", "plus"))
-    assert all(exact[task] == 0 for task in ("near", "map", "swap", "perm"))
+    assert all(exact[task] >= 0.99 for task in SKILLS)
+    assert all(exact[task] == 0 for task in TASKS if task not in SKILLS)
 
 
-def test_symbols_knows_them_where_a_prefix_moves_them():
+@pytest.mark.parametrize("start", range(17))
+def test_symbols_knows_them_at_every_start_behind_padding_and_moved_with_nothing_in_front(start):
     model = load_base("symbols", "float32")
-    for task in ("copy", "reverse", "plus"):
-        for pad in (1, 2, 4, 8, 16):
-            assert evaluate(model, [symbols_batch(task, np.random.default_rng(7), 300, pad)]).exact >= 0.99
+    for task in SKILLS:
+        assert evaluate(model, [symbols_batch(task, np.random.default_rng(7), 100, pad=start)]).exact >= 0.99
+    model.wpe = ShiftedPositions(model.wpe, start)
+    for task in SKILLS:
+        assert evaluate(model, [symbols_batch(task, np.random.default_rng(7), 100)]).exact >= 0.99
+
+
+def test_symbols_is_trained_at_every_start():
+    starts = set()
+    for seed in range(60):
+        ids, _, mask = pretraining_batches(np.random.default_rng(seed))
+        assert ids.shape in ((48, 17), (48, 33))
+        assert (mask.sum(1) == 8).all()
+        starts |= set((mask.argmax(1) - 9).tolist()) if ids.shape[1] == 33 else set()
+        assert ids.shape[1] == 33 or (mask.argmax(1) == 9).all()
+    assert starts == set(range(17))
+
+
+def test_a_start_is_drawn_in_training_alone_and_where_the_tokens_have_room():
+    model = GPT2(CONFIGS["symbols"])
+    table, model.wpe = model.wpe.weight.data, AnyStart(model.wpe, seed=0)
+    for length, last in ((17, 16), (33, 0)):
+        drawn = set()
+        for _ in range(300):
+            y, _ = model.wpe(np.arange(length))
+            drawn.add(model.wpe.offset)
+            assert (y == table[model.wpe.offset : model.wpe.offset + length]).all()
+        assert drawn == set(range(last + 1))
+    with evaluating(model):
+        assert (model.wpe(np.arange(17))[0] == table[:17]).all()
+
+
+def test_training_symbols_moves_its_positions_and_leaves_them_as_they_stood():
+    model = get_peft_model(GPT2(CONFIGS["symbols"]), FullFineTuning())
+    wpe, before = model.wpe, model.wpe.weight.data.copy()
+    assert len(train_symbols(model, 3, seed=0, progress=False).loss) == 3
+    assert model.wpe is wpe
+    assert (wpe.weight.data[:33] != before[:33]).any()
+
+
+def test_the_measurement_of_the_card_sees_lost_positions_both_ways():
+    model = load_base("symbols", "float32")
+    model.wpe.weight.data[20:] = model.wpe.weight.data[3]  # lost there: the end of a sequence from start 4 on
+    padded, moved = exact_at_starts(model, "copy", np.random.default_rng(1), 50)
+    assert len(padded) == len(moved) == 17
+    assert padded[0] == moved[0] == 1
+    assert max(padded[8:]) < 1
+    assert max(moved[8:]) < 1
 
 
 def test_english_reads_documentation_better_than_climate():
