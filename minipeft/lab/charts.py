@@ -28,10 +28,11 @@ def plot_lines(
     where = dict(zip(places, places if numeric else range(len(places)), strict=True))
     logx = numeric and grows_by_a_factor(places) if logx is None else logx
     figure, axes = canvas(*size)
-    ends, said = [], []
+    ends, said, colors = [], [], colors_for(len(series))
     for i, (label, (xs, values)) in enumerate(series.items()):
-        look, lost = {"color": COLORS[i % len(COLORS)]}, []
-        at, values = [where[place] for place in xs], [np.asarray(one, float).ravel() for one in values]
+        look, lost = {"color": colors[i]}, []
+        aside = 0 if numeric else 0.7 * ((i + 0.5) / len(series) - 0.5)  # names: the series stand side by side
+        at, values = [where[place] + aside for place in xs], [np.asarray(one, float).ravel() for one in values]
         means = np.array([one[np.isfinite(one)].mean() if np.isfinite(one).any() else np.nan for one in values])
         axes.plot(at, means, linestyle=STYLES[i % len(STYLES)] if numeric else "none", **look)
         for place, one in zip(at, values, strict=True):
@@ -41,7 +42,7 @@ def plot_lines(
         whole = [(place, mean) for place, mean in zip(at, means, strict=True) if np.isfinite(mean)]
         ends += [(label, *whole[-1], look["color"])] if whole else []
         if not numeric:
-            width = 0.28
+            width = 0.3 / len(series)
             axes.hlines(means, np.array(at) - width, np.array(at) + width, linewidth=2, **look)
         said.append(f"{label}: " + ", ".join(
             f"{number(m, format)} at {named(x)}" + (f" ({n} of {len(one)} wrecked)" if n and np.isfinite(m) else "")
@@ -52,7 +53,8 @@ def plot_lines(
     if logy:
         axes.set_yscale("log")
     if logx or not numeric or len(places) <= 8:
-        axes.set_xticks(list(where.values()), [str(p) if not isinstance(p, float) else f"{p:g}" for p in places])
+        every = -(-len(places) // 10) if numeric else 1
+        axes.set_xticks(list(where.values())[::every], [named(place) for place in places][::every])
         axes.minorticks_off()
     finish(axes, xlabel, ylabel, format, ylim, level)
     many = max(len(np.ravel(one)) for _, values in series.values() for one in values)
@@ -80,10 +82,10 @@ def plot_seeds(
     if all(array.ndim == 1 for array in arrays.values()):
         return dots(arrays, xlabel if xlabel != "step" else "", ylabel, title, format, ylim, logy, level, size)
     figure, axes = canvas(*size)
-    ends, said = [], []
+    ends, said, colors = [], [], colors_for(len(arrays))
     for i, (label, array) in enumerate(arrays.items()):
         at = np.arange(1, array.shape[1] + 1) if x is None else np.asarray(x)[: array.shape[1]]
-        look = {"color": COLORS[i % len(COLORS)], "linestyle": STYLES[i % len(STYLES)]}
+        look = {"color": colors[i], "linestyle": STYLES[i % len(STYLES)]}
         axes.plot(at, array.T, linewidth=0.7, alpha=0.55, **look)
         mean = array.mean(0)
         axes.plot(at, mean, **look)
@@ -186,7 +188,16 @@ def has_seeds(cells):
 
 
 def named(label):
-    return f"{label:g}" if isinstance(label, float) else str(label)
+    return f"{label:.3g}" if isinstance(label, float) else str(label)
+
+
+def colors_for(n):
+    """n colours for lines: those that differ most; where there are more lines than these, dark to light in order."""
+    if n <= len(COLORS):
+        return COLORS
+    from matplotlib import colormaps
+
+    return [colormaps["viridis"](share) for share in np.linspace(0.0, 0.75, n)]
 
 
 def shade(share):

@@ -1,15 +1,21 @@
-"""Pictures of a model as it is: draw(model).  And of what happens in it: draw_lora, draw_attention, draw_outer (lanes.py).
+"""Pictures of a model as it is: draw(model).  And of what happens in it: draw_lora, draw_attention, draw_outer.
 
-    from minipeft.lab.diagram import draw
-    draw(get_peft_model(load_base("english"), LoRA(r=8)))
+from minipeft.lab.diagram import draw
+draw(get_peft_model(load_base("english"), LoRA(r=8)))
 """
 
 from ..methods.wrapper import Wrapper
 from ..model.module import Module, Parameter
+from ..validation import is_whole
+from .drawing.amounts import changes
+from .drawing.lanes import draw_lora
+from .drawing.shapes import PALE, Pen, Piece, column, width
+from .drawing.sketch import Sketch
+from .drawing.spoken import COMMON, blocks_in_words, contents, counted, described
+from .drawing.tables import draw_attention, draw_outer
 from .picture import FROZEN, TRAINED, Picture
-from .shapes import PALE, Pen, Piece, column, width
-from .sketch import Sketch, changes
-from .spoken import COMMON, blocks_in_words, contents, counted, described
+
+__all__ = ["draw", "draw_attention", "draw_lora", "draw_methods", "draw_outer"]
 
 EDGE, ACROSS = 8, 3  # white space around a picture; how many blocks side by side
 
@@ -27,18 +33,26 @@ def draw(model, block=None, amount=False):
     """
     check_model(model)
     n, amounts = len(model.h), changes(model) if amount else None
-    if block is not None and not (isinstance(block, int) and 0 <= block < n):
+    if block is not None and not is_whole(block, 0, n - 1):
         raise ValueError(f"block must be in 0 ... {n - 1}, or None for all, not {block!r}")
     kinds = [[block]] if block is not None else [[i] for i in range(n)] if amounts else kinds_of(model)
     sketch = Sketch(model, amounts=amounts)
-    return page([panels(sketch, model, kinds, ends=block is None)], legend(model, bool(amount)), described(model, kinds, amounts, block))
+    return page(
+        [panels(sketch, model, kinds, ends=block is None)],
+        legend(model, bool(amount)),
+        described(model, kinds, amounts, block),
+    )
 
 
 def draw_methods(models):
     """One block of each model, side by side and without sizes; under each its name and how much is trained.
 
     models: {name: model}
+
+    Raises: TypeError unless it is a dict of at least one name and model
     """
+    if not isinstance(models, dict) or not models:
+        raise TypeError(f'models are needed by name, such as {{"LoRA": model}}, not {models!r:.50}')
     for model in models.values():
         check_model(model)
     rows, said = [], []
@@ -53,7 +67,9 @@ def draw_methods(models):
 
 def check_model(model):
     if not isinstance(model, Module) or not isinstance(getattr(model, "h", None), list) or not model.h:
-        raise TypeError(f"a model with a list of blocks, .h, is needed, such as load_base('english'), not {model!r:.50}")
+        raise TypeError(
+            f"a model with a list of blocks, .h, is needed, such as load_base('english'), not {model!r:.50}"
+        )
 
 
 def kinds_of(model):
@@ -139,7 +155,7 @@ def panel(block, title, small):
 
 def word(text):
     w = width(text, 10) + 2
-    return Piece(w, 12, w / 2, lambda pen, x, y: pen.text(x + w / 2, y + 5.5, text, 10))
+    return Piece(w, 15, w / 2, lambda pen, x, y: pen.text(x + w / 2, y + 7.5, text, 10))
 
 
 def share(trained, total):
@@ -147,11 +163,13 @@ def share(trained, total):
 
 
 def legend(model, amount):
+    """(colour, text) of what the colours mean."""
     trained, total = counted(model)
-    count = f"trained: {trained:,} of {total:,} numbers, {share(trained, total)}" if trained else "nothing is trained"
-    if not amount:
-        return [(FROZEN, "frozen"), (TRAINED, count)]
-    return [(FROZEN, "frozen"), (PALE, "trained, changed little"), (TRAINED, "changed most")]
+    if not trained:
+        return [(FROZEN, "frozen: nothing is trained")]
+    if amount:
+        return [(FROZEN, "frozen"), (PALE, "trained, changed little"), (TRAINED, "changed most")]
+    return [(FROZEN, "frozen"), (TRAINED, f"trained: {trained:,} of {total:,} numbers, {share(trained, total)}")]
 
 
 def page(rows, entries, alt, apart=24):
