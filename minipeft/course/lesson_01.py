@@ -17,18 +17,22 @@ ARRAYS = ("W1", "b1", "g", "s", "W2", "b2", "W3", "b3")  # the arrays of the net
 
 def draw_chain(solved=False):
     """Three layers, forward and back: what each is handed, and what it hands on.  solved: with the answers."""
+    from ..lab.drawing.shapes import BACK, INK, Pen
     from ..lab.picture import Picture
-    from ..lab.shapes import BACK, INK, Pen
 
     layers = [
         ("Linear", "y = x W + b", ["dW = xᵀ dy", "db = Σ dy", "dx = dy Wᵀ"], ["dW = ?", "db = ?", "dx = ?"]),
         ("GELU", "y = x g(x)", ["dx = dy ⊙ slope"], ["dx = ?"]),
-        ("LayerNorm", "y = g ⊙ x̂ + b", ["dg = Σ dy ⊙ x̂", "db = Σ dy", "dx: three ways"], ["dg = ?", "db = ?", "dx = ?"]),
+        (
+            "LayerNorm",
+            "y = g ⊙ x̂ + b",
+            ["dg = Σ dy ⊙ x̂", "db = Σ dy", "dx: three ways"],
+            ["dg = ?", "db = ?", "dx = ?"],
+        ),
     ]
     wide, gap, w, h = 118, 74, 760, 196
     pen, left, y = Pen(w, h), 62, 106
     pen.text(12, h - 12, "forward", 11, INK, ha="left", weight="bold")
-    pen.text(12, 26, "and back", 11, BACK, ha="left", weight="bold")
     for i, (name, formula, answers, blanks) in enumerate(layers):
         x = left + i * (wide + gap)
         pen.box(x, y, wide, 62)
@@ -50,10 +54,11 @@ def draw_chain(solved=False):
     pen.box(end + gap - 13, y, 58, 62, "white")
     pen.text(end + gap + 16, y + 42, "loss", 12, weight="bold")
     pen.text(end + gap + 16, y + 20, "L", 12)
+    pen.text(end + gap + 16, y - 22, "and back", 11, BACK, weight="bold")
     known = "; ".join(f"{name}: {', '.join(answers)}" for name, _, answers, _ in layers)
     missing = "; ".join(f"{name}: {', '.join(blank[:2] for blank in blanks)}" for name, _, _, blanks in layers)
-    return Picture(pen.figure, "Linear, GELU and LayerNorm in a row, black arrows from x to the loss L, orange arrows with dy and dx "
-                   "from L back to x. " + (f"Below each layer its answers. {known}." if solved
+    return Picture(pen.figure, "Linear, GELU and LayerNorm in a row, black arrows from x to the loss L, orange arrows with "
+                   "dy and dx from L back to x. " + (f"Below each layer its answers. {known}." if solved
                    else f"Below each layer empty boxes. {missing}."))  # fmt: skip
 
 
@@ -62,8 +67,8 @@ def draw_net(x, W, dy):
 
     Shapes: x (1, 2), W (2, 2), dy (1, 2)
     """
+    from ..lab.drawing.shapes import BACK, INK, Pen
     from ..lab.picture import FROZEN, Picture
-    from ..lab.shapes import BACK, INK, Pen
 
     y, dx = x @ W, dy @ W.T
     pen = Pen(700, 190)
@@ -83,7 +88,9 @@ def draw_net(x, W, dy):
                 line = ((bx - 24, by), (ax + 24, ay)) if back else ((ax + 24, ay), (bx - 24, by))
                 arrow(pen, *line, color)
                 share = 0.24 if i != j else 0.5
-                pen.text(ax + 24 + share * (bx - ax - 48), ay + share * (by - ay), number(W[i, j]), 10.5, color, pad="white")
+                pen.text(
+                    ax + 24 + share * (bx - ax - 48), ay + share * (by - ay), number(W[i, j]), 10.5, color, pad="white"
+                )
     sums = [f"dx{'₁₂'[i]} = " + " + ".join(f"{number(W[i, j])} · {number(dy[0, j])}" for j in range(2))
             + f" = {number(dx[0, i])}" for i in range(2)]  # fmt: skip
     return Picture(pen.figure, f"A net of two inputs and two outputs. Forward: x = {numbers_of(x)}, the weights "
@@ -142,18 +149,24 @@ def plot_steps(curves, steps):
     for (label, errors), color, dash in zip(curves.items(), [*COLORS[:3], "#000000", "#7a7a7a"], dashes, strict=False):
         errors = np.maximum(errors, 1e-16)
         ax.loglog(steps, errors, color=color, linestyle=dash, label=label)
-        foot = steps[int(np.argmin(errors))]
-        said.append(f"{label}: {power(errors[-1])} at h = {power(steps[-1])}, "
-                    f"smallest {power(errors.min())} near h = {power(foot)}")  # fmt: skip
-    ax.set(xlabel="step h", ylabel="relative error", ylim=(1e-14, 1e4))
+        said.append(f"{label}: {shape_of(errors, steps)}")
+    ax.set(xlabel="step h", ylabel="relative error", ylim=(1e-14, 10))
     ax.set_title("A right gradient draws a V; a wrong one stays flat", fontsize=11.5)
     ax.legend(fontsize=9.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return Picture(figure, "The relative error of a gradient check against its step h, both axes logarithmic. " + "; ".join(said) + ".")
+    return Picture(
+        figure,
+        "The relative error of a gradient check against its step h, both axes logarithmic. " + "; ".join(said) + ".",
+    )
 
 
-def power(value):
-    """The nearest power of ten, as words that no rounding changes: 10^-5."""
-    return f"10^{round(float(np.log10(value)))}"
+def shape_of(errors, steps):
+    """What a curve of errors looks like, in words that rounding does not change."""
+    at = {power: errors[np.argmin(abs(steps - 10.0**power))] for power in (-12, -5, -2, -1)}
+    if at[-2] < 1e-8:
+        return "grows to the left only"
+    if at[-2] > 5e-3 and at[-12] < 0.1:
+        return f"flat at {at[-12]:.2f} for all small steps"
+    return f"a V, {'below' if at[-5] < 1e-7 else 'above'} 10^-7 at h = 10^-5"
 
 
 # ---- small examples
@@ -283,7 +296,7 @@ def one_way(layernorm):
 
 
 def four(linear, gelu, layernorm, seed=0):
-    """{number: network}: four networks with the same arrays.  One is right; what is wrong in the others, turn to the code."""
+    """{number: network}: four networks with the same arrays, of which one is right; the code says what is wrong."""
     return {
         1: network(turned(linear), gelu, layernorm, seed),
         2: network(mean_of_bias(linear), gelu, layernorm, seed),
