@@ -34,8 +34,8 @@ def draw_query(solved=False, numbers=None):
     from ..lab.drawing.shapes import Pen
     from ..lab.picture import Picture
 
-    pen, found = Pen(820, 222), pencil(**numbers) if numbers else None
-    pen.axes.set_ylim(-7, 215)
+    pen, found = Pen(828, 230), pencil(**numbers) if numbers else None
+    pen.axes.set_ylim(-8, 222)
     forward(pen, 0, found)
     backward(pen, 428, solved, found)
     if found:
@@ -137,8 +137,8 @@ def backward(pen, x, solved, found):
             pen.text(left + 300, y - 21, f"dv = {text_of(found['dv'][i])}", 10, BACK, pad="white")
             pen.text(left + 94, y - 21, f"dk = {text_of(found['dk'][i])}", 10, BACK, pad="white")
     pen.knot(left + 352, 94, "", BACK, r=10)
-    slanted(pen, (left + 394, 94), (left + 363, 94), BACK)
-    pen.text(left + 376, 106, f"do = {text_of(found['do'])}" if found else "do", 11, BACK)
+    slanted(pen, (left + 402, 94), (left + 363, 94), BACK)
+    pen.text(left + 382, 108, f"do = {text_of(found['do'])}" if found else "do", 11, BACK)
     if found:
         pen.text(left + 133, 173, "dz", 11, BACK)
         blank(pen, left + 21, 60, f"dq = {text_of(found['dq'])}", True)
@@ -158,7 +158,7 @@ def blank(pen, x, y, text, solved):
     """A place for an answer: dashed while it is open, filled when it is known."""
     from ..lab.drawing.shapes import BACK, INK, width
 
-    w = width(text, 10.5) + 10
+    w = width(text, 10.5) + 18
     pen.box(x - w / 2, y - 9, w, 18, "#fde9dc" if solved else "white", BACK, dashed=not solved, lw=1.1, z=4)
     pen.text(x, y, text, 10.5, INK if solved else BACK)
 

@@ -85,7 +85,7 @@ def temperature(fn):
 
 
 def grouped_queries(fn):
-    """fn(dk_heads, groups) -> dk: (N, H, S, K) summed over the queries' heads that share a key head -> (N, H / groups, S, K).
+    """fn(dk_heads, groups) -> dk: (N, H, S, K), summed over the heads of q that share a head of k -> (N, H / groups, S, K).
 
     Head h of the queries looks at head h // groups of the keys.
     """
@@ -94,7 +94,7 @@ def grouped_queries(fn):
     q, do = rng.normal(size=(2, N, H, T, K))
     k, v = rng.normal(size=(2, N, H // groups, T, K))
     wide_k, wide_v = (np.repeat(x, groups, axis=1) for x in (k, v))
-    o, p = attend(q, wide_k, wide_v)
+    _, p = attend(q, wide_k, wide_v)
     _, dk_heads, _ = attend_backward(do, q, wide_k, wide_v, p)
     dk = dk_heads.reshape(N, H // groups, groups, T, K).sum(2)
 
