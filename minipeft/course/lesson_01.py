@@ -36,8 +36,8 @@ def draw_chain(solved=False):
     for i, (name, formula, answers, blanks) in enumerate(layers):
         x = left + i * (wide + gap)
         pen.box(x, y, wide, 62)
-        pen.text(x + wide / 2, y + 42, name, 12, weight="bold")
-        pen.text(x + wide / 2, y + 20, formula, 10.5)
+        pen.text(x + wide / 2, y + 42, name, 12, va="center_baseline", weight="bold")
+        pen.text(x + wide / 2, y + 20, formula, 10.5, va="center_baseline")
         pen.wire((x - gap + 14 * (i == 0), y + 46), (x - 1, y + 46), lw=1.4)
         pen.wire((x - 1, y + 14), (x - gap + 14 * (i == 0), y + 14), color=BACK, lw=1.4)
         pen.text(x - gap / 2 + 7 * (i == 0), y + 56, "x" if i == 0 else "y = x", 11)
@@ -45,7 +45,7 @@ def draw_chain(solved=False):
         for j, text in enumerate(answers if solved else blanks):
             top = y - 18 - 28 * j
             pen.box(x + 2, top - 11, wide - 4, 22, "#fde9dc" if solved else "white", BACK, dashed=not solved, lw=1.1)
-            pen.text(x + wide / 2, top, text, 10.5, BACK if not solved else INK)
+            pen.text(x + wide / 2, top, text, 10.5, BACK if not solved else INK, va="center_baseline")
     end = left + 3 * wide + 2 * gap
     pen.wire((end + 1, y + 46), (end + gap - 14, y + 46), lw=1.4)
     pen.wire((end + gap - 14, y + 14), (end + 1, y + 14), color=BACK, lw=1.4)
