@@ -42,7 +42,7 @@ def trial(method, lr, seed, steps=20, n=5):
 
 def rates(first, last, factor):
     """first, first · factor, ... up to last, in two digits."""
-    n = int(round(np.log(last / first) / np.log(factor))) + 1
+    n = round(np.log(last / first) / np.log(factor)) + 1
     return [float(f"{first * factor**i:.2g}") for i in range(n)]
 
 
