@@ -210,7 +210,10 @@ def factors(model):
 
 
 def four_starts(steps=24, seeds=(0, 1, 2)):
-    """{start: a list, one entry a seed, of {"A", "B": distance moved after each step, "copy", "near": shares right}}."""
+    """{start: a list, one entry a seed, of {"A", "B": distance moved after each step, "copy", "near": shares right}}.
+
+    Both zero: one step is taken.  It has no gradient, so it changes nothing, and every later step would be the same.
+    """
     tests = {task: [symbols_batch(task, np.random.default_rng(7), 128)] for task in ("copy", "near")}
     runs = {}
     for kind in STARTS:
