@@ -71,7 +71,7 @@ def draw_windows():
     """What each method has learned and what it has kept, against the rate; shaded where both are known."""
     found = windows()
     places = found.labels("lr")
-    figure, axes = canvas(9.2, 4.2, 2, 1, sharex=True)
+    figure, axes = canvas(9.2, 4.0, 2, 1, sharex=True)
     ends, said = {}, []
     for ax, method in zip(axes, METHODS, strict=True):
         means = {}
@@ -254,8 +254,8 @@ def batch_trial(steps_and_n, lr, seed):
 
 @cache
 def batches():
-    """The Sweep of BATCHES, 120 sequences each, over eight rates and two seeds."""
-    grid = {"steps_and_n": BATCHES, "lr": rates(4e-4, 2.8e-2, 1.83)}
+    """The Sweep of BATCHES, 120 sequences each, over seven rates and two seeds."""
+    grid = {"steps_and_n": BATCHES, "lr": rates(4e-4, 1.5e-2, 1.83)}
     return sweep(batch_trial, grid, seeds=(0, 1), progress=False)
 
 
