@@ -10,7 +10,6 @@ from ..lab.picture import COLORS, LINE, STYLES, Picture, canvas
 from ..lab.table import Table
 from ..methods import Beside, LoRA, get_peft_model
 from ..methods.lora import LoRALinear
-from ..model import Linear
 from ..model.functional import matmul, outer
 from ..training import AdamW, constant, evaluate, fit, load_base, symbols_batch, symbols_batches
 from .check import answers
@@ -29,7 +28,7 @@ def draw_numbers(x, W, A, B, target):
     dh = dy @ B.T
     found = {"x": x, "h": h, "y": y, "W": W, "A": A, "B": B, "dy": dy, "dh": dh, "dB": h.T @ dy, "dA": x.T @ dh,
              "dx": dy @ W.T + dh @ A.T}  # fmt: skip
-    figure, axes = canvas(10.4, 3.4, 1, 2, width_ratios=(13.65, 15.35))
+    figure, axes = canvas(10.4, 3.4, 1, 2, width_ratios=(13.65, 15.7))
     forward_lanes(axes[0], found)
     backward_lanes(axes[1], found)
     said = ", ".join(f"{name} = {in_words(found[name])}" for name in ("x", "h", "y", "dy", "dh", "dB", "dA", "dx"))
@@ -119,7 +118,7 @@ def forward_lanes(axes, numbers):
 
 
 def backward_lanes(axes, numbers):
-    panel(axes, "and back", -2.0, 13.35)
+    panel(axes, "and back", -2.35, 13.35)
     way = {"color": BACK}
     arrow(axes, (12.5, 3.5), (10.7, 3.5), head=False, **way)
     arrow(axes, (10.7, 3.5), (10.7, 5.3), (7.35, 5.3), **way)
@@ -139,7 +138,7 @@ def backward_lanes(axes, numbers):
     found_box(axes, -0.85, 3.5, "dx =\n" + in_words(numbers["dx"]).replace(", ", ",\n"))
 
 
-# ---- sections 3 to 5: the example, and what checks the blanks
+# ---- sections 3 and 4: the example, and what checks the blanks
 
 
 def example(N=3, d_in=4, d_out=5, r=2, s=3.0):
@@ -168,22 +167,6 @@ def blanks(**given):
     answers(measured, mistakes, **given)
 
 
-def frozen_linear():
-    """A Linear of the library with the W and b of example(), frozen."""
-    _, W, b, *_ = example()
-    linear = Linear(*W.shape, np.random.default_rng(0))
-    linear.weight.data[...], linear.bias.data[...] = W, b
-    return linear.requires_grad_(False)
-
-
-def library_layer():
-    """The library's LoRALinear with the arrays of example() in it; α = 6, r = 2, so s = 3."""
-    _, _, _, A, B, s, _ = example()
-    layer = LoRALinear(frozen_linear(), A.shape[1], alpha=s * A.shape[1], dropout=0.0, rng=np.random.default_rng(0))
-    layer.A.data[...], layer.B.data[...] = A, B
-    return layer
-
-
 # ---- section 7: four ways to start
 
 STARTS = {"A random, B zero": (1, 0), "A zero, B random": (0, 1), "both zero": (0, 0), "both random": (1, 1)}
@@ -209,25 +192,31 @@ def factors(model):
     return [np.concatenate([getattr(layer, name).data.ravel() for layer in loras(model)]) for name in "AB"]
 
 
-def four_starts(steps=24, seeds=(0, 1, 2)):
-    """{start: a list, one entry a seed, of {"A", "B": distance moved after each step, "copy", "near": shares right}}.
+def four_starts(steps=24, watched=5, seeds=(0, 1, 2)):
+    """{start: a list, one entry a seed, of {"A", "B": distance moved, "copy", "near": shares right}}.
 
-    Both zero: one step is taken.  It has no gradient, so it changes nothing, and every later step would be the same.
+    A and B are watched in the first steps, copy is tested before them, and near after all.  Both zero: one step is taken.
+    It has no gradient, so it changes nothing, and every later step would be the same.
     """
     tests = {task: [symbols_batch(task, np.random.default_rng(7), 128)] for task in ("copy", "near")}
     runs = {}
     for kind in STARTS:
-        runs[kind] = []
+        runs[kind], still = [], not any(STARTS[kind])
         for seed in seeds:
             model = started(kind, seed)
             copy, first, seen = evaluate(model, tests["copy"]).exact, factors(model), [(0.0, 0.0)]
             optimizer = AdamW(model, lr=3e-3)
-            label = "unstable: rounding may wake it" if kind == "both zero" else "near"
-            for step in range(steps if any(STARTS[kind]) else 1):
-                fit(model, symbols_batches("near", 12), 1, optimizer, seed=step, schedule=constant, progress=False,
-                    label=label)  # fmt: skip
+            settings = {
+                "schedule": constant,
+                "progress": False,
+                "label": "unstable: dust would wake it" if still else "near",
+            }
+            for step in range(1 if still else watched):
+                fit(model, symbols_batches("near", 12), 1, optimizer, seed=step, **settings)
                 seen.append([np.linalg.norm(now - old) for now, old in zip(factors(model), first, strict=True)])
-            seen += [seen[-1]] * (steps + 1 - len(seen))  # two zeros: the same gradient, zero, in every step
+            if not still:
+                fit(model, symbols_batches("near", 12), steps - watched, optimizer, seed=seed, **settings)
+            seen += [seen[-1]] * (watched + 1 - len(seen))
             A, B = np.transpose(seen)
             runs[kind].append({"A": A, "B": B, "copy": copy, "near": evaluate(model, tests["near"]).exact})
     return runs
@@ -365,16 +354,6 @@ def plot_three(losses):
 def batch():
     """Eight sequences of `near`, the same ones each time: what gradients are checked on."""
     return symbols_batch("near", np.random.default_rng(3), 8)
-
-
-def with_bound(bound, lr, seed, steps=40):
-    """The loss after a short training of `near` whose A started uniform in ± bound, B zero: the mean of the last 8 steps."""
-    model = get_peft_model(load_base("symbols"), LoRA(r=4, alpha=4), seed)
-    rng = np.random.default_rng(seed)
-    for layer in loras(model):
-        layer.A.data[...] = rng.uniform(-bound, bound, layer.A.data.shape)
-    history = fit(model, symbols_batches("near", 12), steps, AdamW(model, lr=lr), seed=seed, progress=False)
-    return float(np.mean(history.loss[-8:]))
 
 
 # ---- section 9: fold it in

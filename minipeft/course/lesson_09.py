@@ -215,7 +215,7 @@ def measured_rates(alphas=ALPHAS):
 
 def travelled(lr, steps=20):
     """How far a number has moved after so many steps of AdamW, if its gradient never changes sign: the sum of the rates."""
-    return lr * sum(warmup_cosine(step, steps) for step in range(steps))
+    return round(lr * sum(warmup_cosine(step, steps) for step in range(steps)), 10)
 
 
 def first_rates():
