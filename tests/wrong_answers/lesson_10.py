@@ -1,4 +1,4 @@
-"""Wrong answers to the exercises of lesson 09: {check: {what its hint must say: answer}}, for test_hints.py."""
+"""Wrong answers to the exercises of lesson 10: {check: {what its hint must say: answer}}, for test_hints.py."""
 
 
 def drop(test=lambda x, p: x, mask=None, back=None):

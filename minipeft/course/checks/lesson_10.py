@@ -1,4 +1,4 @@
-"""The checks of the exercises of lesson 09."""
+"""The checks of the exercises of lesson 10."""
 
 import numpy as np
 
