@@ -31,6 +31,7 @@ from minipeft.lab import (
     attention_weights,
     changed,
     deltas,
+    examine,
     moved,
     nudge,
     off_zero,
@@ -254,6 +255,29 @@ def test_wrong_gradients_are_seen_off_zero_only(batch):
     assert list(wrong) == ["h.0.attn.q_proj.A"]
     assert repr(wrong) == "1 of 8 gradients are wrong: h.0.attn.q_proj.A"
     assert all(p.data.all() for path, p in model.named_parameters() if p.requires_grad)
+
+
+def test_examine_tells_a_right_layer_from_a_wrong_one_that_learns():
+    """A loss does not: the wrong one learns as well."""
+
+    def right(seed):
+        return get_peft_model(load_base("symbols"), LoRA(r=2), seed)
+
+    def wrong(seed):
+        model = right(seed)
+        model.h[1].attn.v_proj.__class__ = Halved
+        return model
+
+    def random(seed):
+        return get_peft_model(load_base("symbols"), LoRA(r=2), seed, start={"*.B": 0.1})
+
+    table = examine({"right": right, "wrong": wrong, "random": random}, steps=10, n=8, seeds=(0, 1))
+    moved_by, gradients = (table.column(name) for name in table.columns[1:3])
+    assert moved_by[:2] == ["0 exactly"] * 2 != moved_by[1:]
+    assert gradients == ["0 of 8", "1 of 8", "0 of 8"]
+    losses = [[float(one) for one in cell.split()] for cell in table.column(table.columns[3])]
+    assert np.shape(losses) == (3, 2)
+    assert max(max(row) for row in losses[:2]) < 6  # of 11.7 before
 
 
 def test_off_zero_moves_what_is_trained_and_nothing_else():

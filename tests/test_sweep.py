@@ -230,7 +230,7 @@ def test_a_file_of_another_sweep_is_refused(tmp_path):
 
 def test_it_prints_itself(serial):
     text = repr(serial)
-    assert "loss: mean, and each seed, 3 seeds" in text
+    assert "loss, mean of 3 seeds, and each" in text
     assert "r = 1" in text.splitlines()[1]
     assert "wrecked (× × ×)" in text
     assert "also measured: process" in text

@@ -18,6 +18,7 @@ INSTRUMENTS = {  # where each one is
     "table": "Table",
     "heads": "attention_map attention_weights prefix_map prefix_share",
     "changes": "changed deltas moved spectrum",
+    "examination": "examine",
     "texts": "samples",
     "symbols": "show_writing skills write",
 }

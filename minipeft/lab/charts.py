@@ -31,7 +31,8 @@ def plot_lines(
     ends, said = [], []
     for i, (label, (xs, values)) in enumerate(series.items()):
         look, lost = {"color": COLORS[i % len(COLORS)]}, []
-        at, values = [where[place] for place in xs], [np.asarray(one, float).ravel() for one in values]
+        aside = 0 if numeric else 0.7 * ((i + 0.5) / len(series) - 0.5)  # names: the series stand side by side
+        at, values = [where[place] + aside for place in xs], [np.asarray(one, float).ravel() for one in values]
         means = np.array([one[np.isfinite(one)].mean() if np.isfinite(one).any() else np.nan for one in values])
         axes.plot(at, means, linestyle=STYLES[i % len(STYLES)] if numeric else "none", **look)
         for place, one in zip(at, values, strict=True):
@@ -41,7 +42,7 @@ def plot_lines(
         whole = [(place, mean) for place, mean in zip(at, means, strict=True) if np.isfinite(mean)]
         ends += [(label, *whole[-1], look["color"])] if whole else []
         if not numeric:
-            width = 0.28
+            width = 0.3 / len(series)
             axes.hlines(means, np.array(at) - width, np.array(at) + width, linewidth=2, **look)
         said.append(f"{label}: " + ", ".join(
             f"{number(m, format)} at {named(x)}" + (f" ({n} of {len(one)} wrecked)" if n and np.isfinite(m) else "")
@@ -52,7 +53,8 @@ def plot_lines(
     if logy:
         axes.set_yscale("log")
     if logx or not numeric or len(places) <= 8:
-        axes.set_xticks(list(where.values()), [str(p) if not isinstance(p, float) else f"{p:g}" for p in places])
+        every = -(-len(places) // 10) if numeric else 1
+        axes.set_xticks(list(where.values())[::every], [named(place) for place in places][::every])
         axes.minorticks_off()
     finish(axes, xlabel, ylabel, format, ylim, level)
     many = max(len(np.ravel(one)) for _, values in series.values() for one in values)

@@ -125,19 +125,20 @@ class Sweep:
             points = [dict(zip([*rows, *columns], [*group, *head], strict=True)) for head in heads]
             lines.append((*group, *(self.cell(point, value, format, each_seed) for point in points)))
         names = [", ".join(map(titled, columns, head)) or value for head in heads]
-        seeds = "" if self.seeds == (None,) else f", {len(self.seeds)} seeds"
-        each = (
-            "mean, and each seed"
-            if each_seed and len(self.seeds) > 1
-            else "mean"
-            if len(self.seeds) > 1
-            else "one seed"
+        n = len(self.seeds)
+        title = (
+            value
+            if self.seeds == (None,)
+            else f"{value}, mean of {n} seeds"
+            if n > 1
+            else f"{value}, seed {self.seeds[0]}"
         )
+        title += ", and each" if n > 1 and each_seed else ""
         others = [name for name in self.measured if name != value]
         note = [f"also measured: {', '.join(others)}"] if others else []
         if any(np.isnan(values.get(value, np.nan)).any() for _, _, values in self.rows):
             note.insert(0, "×: a wrecked run; the mean is of the others")
-        return Table([*rows, *names], lines, title=f"{value}: {each}{seeds}" if seeds else value, note="\n".join(note))
+        return Table([*rows, *names], lines, title=title, note="\n".join(note))
 
     def groups(self, names):
         """The combinations of values that some settings take, in order."""
@@ -202,4 +203,6 @@ class Sweep:
 
 def titled(name, label):
     """A value of a setting as it stands over a column or at a line: r = 4; a text needs no name."""
-    return label if isinstance(label, str) else f"{name} = {label}"
+    return (
+        label if isinstance(label, str) else f"{name} = {label:g}" if isinstance(label, float) else f"{name} = {label}"
+    )
