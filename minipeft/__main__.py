@@ -28,7 +28,7 @@ but nobody read what it printed; 130, 143, 129 stopped by Ctrl-C, by kill, by cl
 
 def main(argv=None):
     """Run one command; return the exit status.  What the user can mend ends in one line, not in a traceback."""
-    with handled(stop), Output() as output:
+    with Output() as output:
         try:
             return output.status(run(argv, output))
         except SystemExit as end:  # argparse has said what is wrong, or shown its help
@@ -37,7 +37,8 @@ def main(argv=None):
 
 def run(argv, output):
     try:
-        return work(argv, output)
+        with handled(stop):  # inside the try: a signal may come while it begins or ends
+            return work(argv, output)
     except KeyboardInterrupt as error:
         print(file=sys.stderr)
         output.say(f"interrupted{f': {error}' if str(error) else ''}")

@@ -166,12 +166,13 @@ def test_the_model_knows_nothing_of_peft(file):
     assert re.findall(r"wrapper|prefix|prompt|adapter|lora|virtual|peft", text, re.IGNORECASE) == []
 
 
-def test_every_method_has_a_file_and_its_name():
-    for name, method in minipeft.METHODS.items():
-        assert method.name == name
-        assert issubclass(method, minipeft.Method)
-        assert getattr(minipeft, method.__name__) is method
-        assert method.__doc__
+@pytest.mark.parametrize("name", minipeft.METHODS)
+def test_a_method_has_its_name_and_stands_above(name):
+    method = minipeft.METHODS[name]
+    assert method.name == name
+    assert issubclass(method, minipeft.Method)
+    assert getattr(minipeft, method.__name__) is method
+    assert method.__doc__
 
 
 # What backward captured

@@ -18,9 +18,22 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from minipeft import GPT2, GPT2Config, LoRA, Method, generate, get_peft_model, load_adapter, load_base, save_adapter
+from minipeft import (
+    GPT2,
+    METHODS,
+    GPT2Config,
+    LoRA,
+    Method,
+    generate,
+    get_peft_model,
+    load_adapter,
+    load_base,
+    save_adapter,
+)
 from minipeft.__main__ import COMMANDS, main
 from minipeft.commands import finetune
+from minipeft.commands.output import spelled
+from minipeft.commands.settings import explained
 from minipeft.files import NotWritten, read_npz, write_npz
 from minipeft.interop import load_gpt2
 from minipeft.training import read_text
@@ -1047,6 +1060,37 @@ def test_the_second_ctrl_c_does_not_wait(step, run, tmp_path, signalled, monkeyp
 
 
 @posix
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("call", range(6))
+def test_a_signal_while_handlers_are_put_in_or_taken_out_ends_in_one_line(call, name, run, monkeypatch):
+    """After each of the three that are put in, and of the three that are put back: no traceback, and all are back."""
+    number, real, calls = getattr(signal, name), signal.signal, []
+
+    def stopped_by_default(signum, frame):  # SIGTERM and SIGHUP would end the tests
+        raise KeyboardInterrupt
+
+    def install(which, handler):
+        former = real(which, handler)
+        calls.append(which)
+        if len(calls) == call + 1:
+            os.kill(os.getpid(), number)
+        return former
+
+    before = {which: real(which, stopped_by_default) for which in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        monkeypatch.setattr(signal, "signal", install)
+        status, _, err = run("inspect", "adapter.npz")
+        assert status in (130, 128 + number)
+        assert err.strip().splitlines()[-1].endswith(": interrupted")
+        assert len(calls) == 2 * len(set(calls))  # as many put back as were put in
+        assert all(signal.getsignal(which) is stopped_by_default for which in before)
+    finally:
+        monkeypatch.undo()
+        for which, former in before.items():
+            real(which, former)
+
+
+@posix
 def test_nohup_is_respected(run, signalled):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -1119,17 +1163,24 @@ def odd(monkeypatch):
     return method
 
 
-def test_every_setting_of_every_method_is_a_flag(odd, capsys):
-    from minipeft.commands.settings import METHODS
-
-    for name, method in METHODS.items():
-        assert odd(name=name) == method()
+@pytest.mark.parametrize("name", METHODS)
+def test_every_setting_is_a_flag_and_has_its_line_in_the_docstring(name, odd, capsys):
+    """`name: text`, each on a line of its own in the docstring of the dataclass; --help prints the text."""
+    assert odd(name=name) == METHODS[name]()
     with pytest.raises(SystemExit):
         odd("--help")
     out = " ".join(capsys.readouterr().out.split())
-    for name, method in METHODS.items():
-        for field in method.__dataclass_fields__:
-            assert f"--{field.replace('_', '-')}" in out, (name, field)
+    texts = explained(METHODS[name])
+    assert [field for field in METHODS[name].__dataclass_fields__ if not texts.get(field)] == []
+    for field, text in texts.items():
+        assert f"--{field.replace('_', '-')}" in out, field
+        assert spelled(text) in out, field
+
+
+def test_the_help_of_a_flag_is_made_of_type_default_and_line(odd, capsys):
+    with pytest.raises(SystemExit):
+        odd("--help")
+    out = " ".join(capsys.readouterr().out.split())
     assert "odd: how many kinds, in two lines (default: two)" in out
     assert "odd: what is 100% right (default: 0.5)" in out
     assert "odd: whether often (default: on)" in out

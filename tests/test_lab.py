@@ -88,7 +88,7 @@ def test_a_lora_step_is_about_two_thirds_of_a_full_one():
     assert 0.6 < totals[0] / totals[1] < 0.75
 
 
-@pytest.mark.parametrize("method", METHODS.values())
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_counting_changes_no_number(method):
     results = []
     for block in (counting, nullcontext):

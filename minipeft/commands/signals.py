@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 AT_ONCE = 1.0
@@ -19,19 +19,48 @@ class Stopped(KeyboardInterrupt):
         self.signum, self.between_steps = signum, between_steps
 
 
+class Gate:
+    """A handler in front of another: while it is shut, it notes a signal, so that none is raised halfway."""
+
+    def __init__(self, handler):
+        self.handler, self.is_open, self.waiting = handler, False, None
+
+    def __call__(self, signum, frame):
+        if self.is_open:
+            self.handler(signum, frame)
+        else:
+            self.waiting = signum
+
+    def open(self):
+        self.is_open = True
+        if self.waiting is not None:
+            signum, self.waiting = self.waiting, None
+            self.handler(signum, None)
+
+    def shut(self):
+        self.is_open = False
+
+
 @contextmanager
 def handled(handler):
-    """Inside, the signals of SIGNALS go to the handler, but for those that are ignored (by nohup, say)."""
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in SIGNALS:
-            if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                before[number] = signal.signal(number, handler)
-    try:
+    """Inside, the signals of SIGNALS go to the handler, but for those that are ignored (by nohup, say).
+
+    A signal that comes while handlers are put in waits until all are in; one that comes while the former ones are put
+    back goes to them.  What a handler raises before the block begins leaves by the `with`, and the former ones are back.
+    """
+    gate = Gate(handler)
+    with ExitStack() as undo:
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                former = signal.getsignal(number)
+                if former not in (signal.SIG_IGN, None):
+                    undo.callback(signal.signal, number, former)  # before it is needed: a signal may come in between
+                    signal.signal(number, gate)
+        undo.callback(gate.shut)
+        gate.open()
         yield
-    finally:
-        for number, former in before.items():
-            signal.signal(number, former)
+    if gate.waiting is not None:  # not after an error: that one is on its way already
+        signal.raise_signal(gate.waiting)
 
 
 def stop(signum, _):

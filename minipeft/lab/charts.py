@@ -28,9 +28,9 @@ def plot_lines(
     where = dict(zip(places, places if numeric else range(len(places)), strict=True))
     logx = numeric and grows_by_a_factor(places) if logx is None else logx
     figure, axes = canvas(*size)
-    ends, said = [], []
+    ends, said, colors = [], [], colors_for(len(series))
     for i, (label, (xs, values)) in enumerate(series.items()):
-        look, lost = {"color": COLORS[i % len(COLORS)]}, []
+        look, lost = {"color": colors[i]}, []
         aside = 0 if numeric else 0.7 * ((i + 0.5) / len(series) - 0.5)  # names: the series stand side by side
         at, values = [where[place] + aside for place in xs], [np.asarray(one, float).ravel() for one in values]
         means = np.array([one[np.isfinite(one)].mean() if np.isfinite(one).any() else np.nan for one in values])
@@ -82,10 +82,10 @@ def plot_seeds(
     if all(array.ndim == 1 for array in arrays.values()):
         return dots(arrays, xlabel if xlabel != "step" else "", ylabel, title, format, ylim, logy, level, size)
     figure, axes = canvas(*size)
-    ends, said = [], []
+    ends, said, colors = [], [], colors_for(len(arrays))
     for i, (label, array) in enumerate(arrays.items()):
         at = np.arange(1, array.shape[1] + 1) if x is None else np.asarray(x)[: array.shape[1]]
-        look = {"color": COLORS[i % len(COLORS)], "linestyle": STYLES[i % len(STYLES)]}
+        look = {"color": colors[i], "linestyle": STYLES[i % len(STYLES)]}
         axes.plot(at, array.T, linewidth=0.7, alpha=0.55, **look)
         mean = array.mean(0)
         axes.plot(at, mean, **look)
@@ -188,7 +188,16 @@ def has_seeds(cells):
 
 
 def named(label):
-    return f"{label:g}" if isinstance(label, float) else str(label)
+    return f"{label:.3g}" if isinstance(label, float) else str(label)
+
+
+def colors_for(n):
+    """n colours for lines: those that differ most; where there are more lines than these, dark to light in order."""
+    if n <= len(COLORS):
+        return COLORS
+    from matplotlib import colormaps
+
+    return [colormaps["viridis"](share) for share in np.linspace(0.0, 0.75, n)]
 
 
 def shade(share):

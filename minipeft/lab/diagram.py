@@ -1,15 +1,20 @@
-"""Pictures of a model as it is: draw(model).  And of what happens in it: draw_lora, draw_attention, draw_outer (lanes.py).
+"""Pictures of a model as it is: draw(model).  And of what happens in it: draw_lora, draw_attention, draw_outer.
 
-    from minipeft.lab.diagram import draw
-    draw(get_peft_model(load_base("english"), LoRA(r=8)))
+from minipeft.lab.diagram import draw
+draw(get_peft_model(load_base("english"), LoRA(r=8)))
 """
 
 from ..methods.wrapper import Wrapper
 from ..model.module import Module, Parameter
+from .drawing.amounts import changes
+from .drawing.lanes import draw_lora
+from .drawing.shapes import PALE, Pen, Piece, column, width
+from .drawing.sketch import Sketch
+from .drawing.spoken import COMMON, blocks_in_words, contents, counted, described
+from .drawing.tables import draw_attention, draw_outer
 from .picture import FROZEN, TRAINED, Picture
-from .shapes import PALE, Pen, Piece, column, width
-from .sketch import Sketch, changes
-from .spoken import COMMON, blocks_in_words, contents, counted, described
+
+__all__ = ["draw", "draw_attention", "draw_lora", "draw_methods", "draw_outer"]
 
 EDGE, ACROSS = 8, 3  # white space around a picture; how many blocks side by side
 
@@ -31,7 +36,11 @@ def draw(model, block=None, amount=False):
         raise ValueError(f"block must be in 0 ... {n - 1}, or None for all, not {block!r}")
     kinds = [[block]] if block is not None else [[i] for i in range(n)] if amounts else kinds_of(model)
     sketch = Sketch(model, amounts=amounts)
-    return page([panels(sketch, model, kinds, ends=block is None)], legend(model, bool(amount)), described(model, kinds, amounts, block))
+    return page(
+        [panels(sketch, model, kinds, ends=block is None)],
+        legend(model, bool(amount)),
+        described(model, kinds, amounts, block),
+    )
 
 
 def draw_methods(models):
@@ -53,7 +62,9 @@ def draw_methods(models):
 
 def check_model(model):
     if not isinstance(model, Module) or not isinstance(getattr(model, "h", None), list) or not model.h:
-        raise TypeError(f"a model with a list of blocks, .h, is needed, such as load_base('english'), not {model!r:.50}")
+        raise TypeError(
+            f"a model with a list of blocks, .h, is needed, such as load_base('english'), not {model!r:.50}"
+        )
 
 
 def kinds_of(model):
@@ -139,7 +150,7 @@ def panel(block, title, small):
 
 def word(text):
     w = width(text, 10) + 2
-    return Piece(w, 12, w / 2, lambda pen, x, y: pen.text(x + w / 2, y + 5.5, text, 10))
+    return Piece(w, 15, w / 2, lambda pen, x, y: pen.text(x + w / 2, y + 7.5, text, 10))
 
 
 def share(trained, total):

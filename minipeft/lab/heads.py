@@ -64,7 +64,7 @@ def attention_map(model, ids, layer=None, head=None, words=None, queries=None, m
     layers, heads = picked(layer, len(p), "layer"), picked(head, p[0].shape[1], "head")
     m, shown = p[0].shape[-1] - T, range(T)[queries or slice(None)]
     cell = min(0.28, (10.6 / len(heads) - 0.3) / (T + m + 1.6))  # inches
-    width, height = cell * (T + m + 1.6) + 0.25, cell * len(shown) + 0.62
+    width, height = cell * (T + m + 1.6) + 0.25, cell * len(shown) + 0.8
     size = max(3.4, width * len(heads) + 0.5), height * len(layers) + 0.3 + 0.3 * bool(title)
     figure, axes = canvas(*size, len(layers), len(heads), squeeze=False)
     said = []

@@ -204,5 +204,9 @@ class Sweep:
 def titled(name, label):
     """A value of a setting as it stands over a column or at a line: r = 4; a text needs no name."""
     return (
-        label if isinstance(label, str) else f"{name} = {label:g}" if isinstance(label, float) else f"{name} = {label}"
+        label
+        if isinstance(label, str)
+        else f"{name} = {label:.3g}"
+        if isinstance(label, float)
+        else f"{name} = {label}"
     )

@@ -1,14 +1,14 @@
 """What a drawing of a model says in words: its alt text, made from the model as the drawing is."""
 
-from ..methods.dora import DoRALinear
-from ..methods.ia3 import ScaledInput, ScaledOutput
-from ..methods.lora import LoRALinear
-from ..methods.nf4 import NF4Linear
-from ..methods.prefix import PrefixAttention, ShiftedPositions
-from ..methods.prompt import DropPrompt, SoftPrompt
-from ..methods.vera import VeRALinear
-from ..methods.wrapper import Beside, Wrapper
-from ..model.module import Module, Parameter
+from ...methods.dora import DoRALinear
+from ...methods.ia3 import ScaledInput, ScaledOutput
+from ...methods.lora import LoRALinear
+from ...methods.nf4 import NF4Linear
+from ...methods.prefix import PrefixAttention, ShiftedPositions
+from ...methods.prompt import DropPrompt, SoftPrompt
+from ...methods.vera import VeRALinear
+from ...methods.wrapper import Beside, Wrapper
+from ...model.module import Parameter
 
 
 def listed(names):
@@ -150,10 +150,12 @@ def extreme_changes(model, amounts, block):
     for path, p in model.named_parameters():
         if id(p) in amounts and (block is None or place(path)[0] == block):
             share, text = amounts[id(p)]
-            seen.setdefault(text.rpartition(" ")[0], []).append((share, text, path.replace(".base", "")))
+            sign = text.rpartition(" ")[0]
+            number, name = place(path.rpartition(".")[0] if sign == "ΔW" else path)
+            seen.setdefault(sign, []).append((share, text, name if number is None else f"{name} of block {number}"))
     for found in seen.values():
         (_, most, at), (_, least, there) = max(found), min(found)
-        told += f" Most: {most} at {at}; least: {least} at {there}."
+        told += f" Most: {most}, {at}; least: {least}, {there}."
     return told
 
 
@@ -176,8 +178,8 @@ def own_numbers(model, visible, n):
         if p.requires_grad and block not in whole:
             name, _, kind = name.replace(" ", ".").rpartition(".")
             norm = name.startswith("ln_")
-            kind = {"bias": "shift of" if norm else "bias of", "weight": "gain of" if norm else "weight of"}.get(kind, kind)
+            kind = {"bias": "shift of" if norm else "bias of", "weight": "gain of" if norm else "weight of"}.get(
+                kind, kind
+            )
             found.setdefault(kind, []).append((block, name))
     return phrases + grouped(found, n)
-
-

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from matplotlib.font_manager import FontProperties
-from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
+from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
 from matplotlib.textpath import text_to_path
 
-from .picture import COLORS, FAINT, FROZEN, LINE, TRAINED, canvas
+from ..picture import COLORS, FAINT, FROZEN, LINE, TRAINED, canvas
 
 FAMILY = "DejaVu Sans"  # comes with matplotlib, so that a measure taken is the measure drawn
-INK, BACK, PALE = "#222222", COLORS[1], "#d3e6f3"  # BACK: what comes back; PALE: computed from what is trained
+INK, QUIET, BACK = "#222222", "#6a6a6a", COLORS[1]  # BACK: what comes back
+PALE = "#d3e6f3"  # computed from what is trained; or trained, and hardly changed
 GAP, LEAD, KNOT = 9, 7, 5.5  # between two pieces; of a wire before it forks; radius of a plus
 
 
@@ -57,7 +58,7 @@ class Pen:
         if pad:
             more["bbox"] = {"facecolor": pad, "edgecolor": "none", "pad": 1}
         self.axes.text(x, y, text, fontsize=size, color=color, ha=ha, va=va, fontweight=weight, family=FAMILY,
-                       zorder=5, linespacing=1.15, **more)  # fmt: skip
+                       zorder=5, linespacing=1.2, **more)  # fmt: skip
 
     def box(self, x, y, w, h, face=FROZEN, edge=None, paths=(), hatch=None, dashed=False, round=2.5, lw=0.8, z=2):
         style = f"round,pad=0,rounding_size={round}" if round else "square,pad=0"
@@ -77,12 +78,12 @@ class Pen:
         if len(points) < 2:
             return
         (x0, y0), (x1, y1) = points[-2:]
-        if head:  # the line ends inside the head
+        if head:  # a triangle, and the line ends inside it
             length = max(abs(x1 - x0), abs(y1 - y0)) or 1
-            stop = (x1 - 3 * (x1 - x0) / length, y1 - 3 * (y1 - y0) / length)
-            self.axes.add_patch(FancyArrowPatch((x0, y0), (x1, y1), arrowstyle="-|>,head_width=.22,head_length=.42",
-                                                mutation_scale=10, color=color, lw=0, shrinkA=0, shrinkB=0, zorder=3))  # fmt: skip
-            points = [*points[:-1], stop]
+            dx, dy, long, half = (x1 - x0) / length, (y1 - y0) / length, 3 + 1.5 * lw, 1.2 + 0.9 * lw
+            sides = [(x1 - long * dx + sign * half * dy, y1 - long * dy + sign * half * dx) for sign in (-1, 1)]
+            self.patch(Polygon([(x1, y1), *sides], fc=color, ec="none", zorder=3))
+            points = [*points[:-1], (x1 - 2 * dx, y1 - 2 * dy)]
         xs, ys = zip(*points, strict=True)
         self.axes.plot(xs, ys, color=color, lw=lw, ls="-", solid_joinstyle="round", solid_capstyle="butt", zorder=1.5)
 
@@ -208,3 +209,18 @@ def stream(*branches, gap=GAP, run=16):
             y += h
 
     return Piece(left + w, sum(heights), left, paint, bare=True)
+
+
+def blank(pen, x, y, text, solved, ha="center"):
+    """A place for a result: dashed while it is open, filled when it is known.  Returns its width."""
+    lines = text.split("\n")
+    w, h = width(text, 11) + 14, 7 + 14.5 * len(lines)
+    left = x - {"center": w / 2, "left": 0, "right": w}[ha]
+    pen.box(left, y - h / 2, w, h, "#fdebe0" if solved else "white", BACK, dashed=not solved, round=4, lw=1.3, z=3)
+    for i, line in enumerate(lines):
+        pen.text(left + w / 2, y + 7.25 * (len(lines) - 1) - 14.5 * i, line, 11, va="center_baseline")
+    return w
+
+
+def heading(pen, x, y, text):
+    pen.text(x, y, text, 11.5, ha="left", weight="bold")
