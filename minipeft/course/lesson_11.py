@@ -4,18 +4,10 @@ from copy import deepcopy
 
 import numpy as np
 
-from ..lab.examination import examine
-from ..lab.sweeps import sweep
-from ..lab.table import Table
-from ..methods import Adapter, LoRA, Method, get_peft_model
 from ..methods.wrapper import Wrapper
 from ..model.functional import gelu
 from ..model.module import Module, innermost
-from ..training.bases import load_base
-from ..training.data import SYMBOLS, symbols_batch, symbols_batches
-from ..training.evaluation import evaluate
-from ..training.loop import fit
-from ..training.optimizers import AdamW
+from ..training.data import SYMBOLS, symbols_batch
 from . import check
 
 # ---- pictures
@@ -69,7 +61,9 @@ def draw_places(models, number=0):
 
     tops = [3.75 if kind_of(innermost(one.h[number]).mlp) == "beside" else 2.5 for one in models.values()]
     ratios = [top + 0.95 for top in tops]
-    figure, axes = canvas(8.8, 0.44 * sum(ratios) + 0.28 * len(models), len(models), 1, height_ratios=ratios, squeeze=False)
+    figure, axes = canvas(
+        8.8, 0.44 * sum(ratios) + 0.28 * len(models), len(models), 1, height_ratios=ratios, squeeze=False
+    )
     said = []
     for ax, top, (name, model) in zip(axes[:, 0], tops, models.items(), strict=True):
         block_on_its_side(ax, model, number)
@@ -169,7 +163,9 @@ def box(ax, x, y, w, h, text):
     from ..lab.picture import FAINT, FROZEN
 
     style = "round,pad=0,rounding_size=0.14"
-    ax.add_patch(FancyBboxPatch((x - w / 2, y - h / 2), w, h, boxstyle=style, facecolor=FROZEN, edgecolor=FAINT, zorder=2))
+    ax.add_patch(
+        FancyBboxPatch((x - w / 2, y - h / 2), w, h, boxstyle=style, facecolor=FROZEN, edgecolor=FAINT, zorder=2)
+    )
     ax.text(x, y, text, ha="center", va="center", zorder=3)
 
 
@@ -200,22 +196,6 @@ def detour(ax, x, y):
     hourglass(ax, x, y)
     arrow(ax, (x - 0.85, y), (x - 0.85, y - 0.72), (x + 1.1, y - 0.72), (x + 1.1, y - 0.24))
     plus(ax, x + 1.1, y)
-
-
-def plot_bend(z):
-    """gelu, its tangent at 0, and where a trained bottleneck works: a histogram of its z, (tokens, m)."""
-    from ..lab.picture import COLORS, FAINT, Picture, canvas
-
-    low, high = np.quantile(z, [0.05, 0.95])
-    figure, ax = canvas(7.2, 2.7)
-    at = np.linspace(min(-3.0, z.min()), max(3.0, z.max()), 300)
-    ax.hist(z.ravel(), bins=60, range=(at[0], at[-1]), color=FAINT, alpha=0.55,
-            weights=np.full(z.size, 40 * 0.25 * at[-1] / z.size))  # fmt: skip
-    ax.plot(at, gelu(at)[0], color=COLORS[0])
-    ax.set(xlabel="z, what goes into the bend", ylabel="gelu(z), what comes out")
-    ax.set_title(f"90% of z between {low:.1f} and {high:.1f}", loc="left")
-    return Picture(figure, f"gelu against its input, and a histogram of the inputs of a trained bottleneck: 90% of them lie "
-                   f"between {low:.1f} and {high:.1f}.")  # fmt: skip
 
 
 # ---- short trainings

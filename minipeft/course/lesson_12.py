@@ -30,12 +30,11 @@ def draw_columns(solved=False):
         if solved
         else "dP_k and dP_v are boxes with a question mark"
     )
-    return Picture(
-        figure, "Two panels. Forward: a table of attention weights with a row for each of three queries. Two blue columns on "
-        "the left belong to the prefix, and every row has both. Three grey columns belong to the tokens, and a query has only "
-        "those up to its own. Above the columns stand the keys, below them the values; P_k and P_v are blue. Outputs leave to "
-        f"the right. Backward: the slope do comes in from the right, and leaves the blue columns upwards and downwards. {known}."
-    )  # fmt: skip
+    return Picture(figure, "Two panels. Forward: a table of attention weights with a row for each of three queries. Two blue "
+                   "columns on the left belong to the prefix, and every row has both. Three grey columns belong to the tokens, "
+                   "and a query has only those up to its own. Above the columns stand the keys, below them the values; P_k and "
+                   "P_v are blue. Outputs leave to the right. Backward: the slope do comes in from the right, and leaves the "
+                   f"blue columns upwards and downwards. {known}.")  # fmt: skip
 
 
 def columns(ax, back=False):
@@ -261,7 +260,9 @@ def plot_moved(found, home=None, title=None):
     if home in places:
         i = places.index(home)
         ax.add_patch(Rectangle((i - 0.5, -0.5), 1, len(found), facecolor="none", edgecolor=BACK, lw=2.2, zorder=3))
-    ax.set(xlim=(-0.55, len(places) - 0.45), ylim=(len(found) - 0.45, -0.55), xlabel="positions that the tokens are moved")
+    ax.set(
+        xlim=(-0.55, len(places) - 0.45), ylim=(len(found) - 0.45, -0.55), xlabel="positions that the tokens are moved"
+    )
     ax.set_xticks(range(len(places)), places)
     ax.set_yticks(range(len(found)), found)
     ax.tick_params(length=0)

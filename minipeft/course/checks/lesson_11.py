@@ -88,7 +88,7 @@ def parallel_slopes(case, dy, s):
 
 
 def parallel_adapter(fn):
-    """fn(x, down, b_down, up, b_up, s) -> y, backward(dy) -> dx, ddown, db_down, dup, db_up; y = x + s (relu(...) up + b_up)."""
+    """fn(x, down, b_down, up, b_up, s) -> y, backward(dy) -> dx, ddown, db_down, dup, db_up."""
     case, dy = parallel_case()
     s = 4.0
     names = ("dx", "ddown", "db_down", "dup", "db_up")

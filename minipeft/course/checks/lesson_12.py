@@ -22,7 +22,8 @@ def two_columns(answer):
 
     check.report("two columns", [
         ("λ", right("λ", lam, 1 / 2, {"the two columns have 1 + 2 parts: of how many?": 1 / 3,
-                                      "are the parts of both columns in it?": 1 / 6, "of all six parts, not of the others": 1.0})),
+                                      "are the parts of both columns in it?": 1 / 6,
+                                      "of all six parts, not of the others": 1.0})),
         ("o", right("o", o, 4.0, {"each part times its value, and then?": 24.0, "that is o_text alone": 5.0,
                                   "that is what the prefix alone would say": 3.0})),
     ])  # fmt: skip
