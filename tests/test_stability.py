@@ -51,7 +51,7 @@ def test_the_recipe_of_symbols():
     for nudge in (0.0, 1e-10):
         model = get_peft_model(GPT2(replace(CONFIGS["symbols"], dtype="float64")), FullFineTuning())
         model.h[0].mlp.c_fc.weight.data[0, 0] *= 1 + nudge
-        train_symbols(model, 60, seed=0, progress=False)
+        train_symbols(model, 60, {"seed": 0, "progress": False})
         losses.append(evaluate(model, [symbols_batch("copy", np.random.default_rng(3), 100)]).loss)
     assert abs(losses[0] - losses[1]) < 1e-8
 
