@@ -43,7 +43,7 @@ def draw_adapter(model, number=0):
     ax.add_patch(FancyBboxPatch((8.5, y - 0.5), 1.2, 1.0, boxstyle="round,pad=0,rounding_size=0.14", fc="white",
                                 ec=TRAINED, zorder=2))  # fmt: skip
     bend = np.linspace(-3, 3, 60)
-    ax.plot(9.1 + bend * 0.15, y - 0.28 + gelu(bend)[0] * 0.2, color=TRAINED, lw=2, zorder=3)
+    ax.plot(9.1 + bend * 0.15, y - 0.28 + gelu(bend)[0] * 0.2, color=TRAINED, lw=2, ls="-", zorder=3)
     ax.text(9.1, y - 0.86, f"bend, {m} wide", ha="center", va="center", color=TRAINED)
     ax.text(13.55, y + 0.36, "f(u)", ha="center", va="center", fontsize=10.5)
     for x, color, word in ((0.05, FROZEN, "frozen"), (3.0, TRAINED, "new, and trained")):
@@ -151,7 +151,7 @@ def arrow(ax, *points):
     length = max(abs(x1 - x0), abs(y1 - y0))
     dx, dy = (x1 - x0) / length, (y1 - y0) / length
     xs, ys = zip(*points[:-1], (x1 - 0.2 * dx, y1 - 0.2 * dy), strict=True)
-    ax.plot(xs, ys, color=LINE, lw=1.5, solid_joinstyle="round", zorder=1)
+    ax.plot(xs, ys, color=LINE, lw=1.5, ls="-", solid_joinstyle="round", zorder=1)
     wings = [(x1 - 0.3 * dx + s * 0.13 * dy, y1 - 0.3 * dy + s * 0.13 * dx) for s in (-1, 1)]
     ax.add_patch(Polygon([(x1, y1), *wings], facecolor=LINE, edgecolor="none", zorder=1))
 
@@ -188,7 +188,7 @@ def hourglass(ax, x, y):
     for s in (-1, 1):
         corners = [(x + s * 0.62, y - 0.5), (x + s * 0.62, y + 0.5), (x + s * 0.1, y + 0.14), (x + s * 0.1, y - 0.14)]
         ax.add_patch(Polygon(corners, facecolor=TRAINED, edgecolor="#00406a", lw=1, zorder=3))
-    ax.plot([x - 0.1, x + 0.1], [y, y], color=TRAINED, lw=2, zorder=2)
+    ax.plot([x - 0.1, x + 0.1], [y, y], color=TRAINED, lw=2, ls="-", zorder=2)
 
 
 def detour(ax, x, y):

@@ -30,11 +30,13 @@ def draw_columns(solved=False):
         if solved
         else "dP_k and dP_v are boxes with a question mark"
     )
-    return Picture(figure, "Two panels. Forward: a table of attention weights with a row for each of three queries. Two blue "
-                   "columns on the left belong to the prefix, and every row has both. Three grey columns belong to the tokens, "
-                   "and a query has only those up to its own. Above the columns stand the keys, below them the values; P_k and "
-                   "P_v are blue. Outputs leave to the right. Backward: the slope do comes in from the right, and leaves the "
-                   f"blue columns upwards and downwards. {known}.")  # fmt: skip
+    alt = (
+        "Two panels. Forward: a table of attention weights with a row for each of three queries. Two blue columns on the "
+        "left belong to the prefix, and every row has both. Three grey columns belong to the tokens, and a query has only "
+        "those up to its own. Above the columns stand the keys, below them the values; P_k and P_v are blue. Outputs leave "
+        "to the right. Backward: the slope do comes in from the right, and leaves the blue columns upwards and downwards. "
+    )
+    return Picture(figure, f"{alt}{known}.")
 
 
 def columns(ax, back=False):
@@ -331,16 +333,6 @@ def with_mean(model):
         if isinstance(layer, PrefixAttention):
             layer.__class__ = MeanPrefix
     return model
-
-
-# ---- answers that only copy letters
-
-
-def in_sequence(writing):
-    """(wrong letters, those of them that stand somewhere in the sequence that was read) of a Writing."""
-    wrong = writing.written != writing.wanted
-    inside = (writing.written[:, :, None] == writing.reads[:, None, :]).any(-1)
-    return int(wrong.sum()), int((wrong & inside).sum())
 
 
 def commonest_letter(task, n=128, seed=7):
