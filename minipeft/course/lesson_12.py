@@ -1,7 +1,10 @@
 """What lesson 12 calls: its pictures of attention with a prefix, the checks of its blanks, and what it tries out."""
 
+import re
+
 import numpy as np
 
+from ..generation import generate
 from ..lab.gradcheck import nudge
 from ..methods.prefix import PrefixAttention, ShiftedPositions
 from ..methods.wrapper import Wrapper, wrap
@@ -341,3 +344,41 @@ def commonest_letter(task, n=128, seed=7):
     wanted = TASKS[task][1](x)
     guesses = np.array([np.bincount(row).argmax() for row in x])
     return float((wanted == guesses[:, None]).mean())
+
+
+# ---- what a text is about
+
+
+def typical_words(text, others, factor=8, least=4):
+    """The words that are at least `factor` times as frequent in a text as in the others, and occur `least` times; a set."""
+    mine, theirs = counts_of(text), counts_of(others)
+    total, other_total = sum(mine.values()), sum(theirs.values())
+    return {
+        word for word, n in mine.items()
+        if n >= least and n / total >= factor * (theirs.get(word, 0) + 0.5) / other_total
+    }  # fmt: skip
+
+
+def counts_of(text):
+    """{word: how often it occurs}, in small letters."""
+    found = {}
+    for word in words_of(text):
+        found[word] = found.get(word, 0) + 1
+    return found
+
+
+def words_of(text):
+    return re.findall(r"[a-z]+", text.lower())
+
+
+def share_of(words, models, prompts, tokens, n=30, each=4, temperature=0.7, top_k=20, seed=0):
+    """{label: share of the words that a model writes which are among `words`}, `each` times n tokens after every prompt."""
+    found = {}
+    for label, model in models.items():
+        written, rng = [], np.random.default_rng(seed)
+        for prompt in prompts:
+            ids = np.array([tokens.encode(prompt)] * each)
+            new = generate(model, ids, n, temperature=temperature, top_k=top_k, rng=rng)[:, ids.shape[1] :]
+            written += [word for row in new for word in words_of(tokens.decode(row))]
+        found[label] = float(np.mean([word in words for word in written]))
+    return found
