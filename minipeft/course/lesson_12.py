@@ -350,13 +350,16 @@ def commonest_letter(task, n=128, seed=7):
 
 
 def typical_words(text, others, factor=8, least=4):
-    """The words that are at least `factor` times as frequent in a text as in the others, and occur `least` times; a set."""
+    """{word: how often}, the most frequent first: words that are at least `factor` times as frequent in a text as in the
+    others, and occur `least` times."""
     mine, theirs = counts_of(text), counts_of(others)
     total, other_total = sum(mine.values()), sum(theirs.values())
-    return {
-        word for word, n in mine.items()
+    found = {
+        word: n
+        for word, n in mine.items()
         if n >= least and n / total >= factor * (theirs.get(word, 0) + 0.5) / other_total
-    }  # fmt: skip
+    }
+    return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
 def counts_of(text):
