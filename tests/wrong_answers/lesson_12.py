@@ -52,6 +52,6 @@ WRONG = {
         "the softmax": gate(dP_k=lambda q, P_k, P_v, a, do: (np.tanh(a) * shares(q, P_k) * (do @ P_v.T)).T @ q),
         "mean of all slopes": gate(dq=lambda q, P_k, P_v, a, do: np.tanh(a) * (do @ P_v.T) @ P_k),
         "gradient check": gate(o=lambda p, P_v, a: p @ P_v),
-        "not written yet": lambda *a: (_ for _ in ()).throw(NotImplementedError),
+        "not written yet": lambda **case: (_ for _ in ()).throw(NotImplementedError),
     },
 }  # fmt: skip
