@@ -60,7 +60,7 @@ class Run(NamedTuple):
 
 
 @lru_cache
-def run(seed=0):
+def run(seed):
     """Thirty steps at the rate 1e-3, both texts measured at six of them, and at four places along W + t ΔW."""
     draw, _, _ = texts()
     model, rng = get_peft_model(load_base("english"), FullFineTuning()), np.random.default_rng(seed)
