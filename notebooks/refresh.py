@@ -32,6 +32,7 @@ def execute(md):
     notebook = jupytext.read(md)
     NotebookClient(
         notebook, timeout=300, kernel_name="python3", record_timing=False, store_widget_state=False,
+        extra_arguments=["--log-level=ERROR"],  # no warning that it sends in plain text: it sends to this machine
         resources={"metadata": {"path": str(md.parent)}},
     ).execute()  # fmt: skip
     for i, cell in enumerate(notebook.cells):

@@ -6,12 +6,16 @@ from importlib import resources
 import numpy as np
 import pytest
 
+from minipeft import GPT2, FullFineTuning, get_peft_model
 from minipeft.files import FileError, read_npz, write_npz
+from minipeft.methods.prefix import ShiftedPositions
+from minipeft.model.module import evaluating
 from minipeft.training import (
     TASKS,
     Evaluation,
     Tokens,
     base_names,
+    bases,
     evaluate,
     load_base,
     load_tokens,
@@ -23,7 +27,7 @@ from minipeft.training import (
     text_batches,
     text_windows,
 )
-from minipeft.training.bases import CONFIGS, plain_english, read_base
+from minipeft.training.bases import CONFIGS, AnyStart, exact_at_starts, plain_english, read_base, train_symbols
 from minipeft.training.data import COPY, PAD, SEP, TABLE, pretraining_batches
 
 CARD = resources.files("minipeft").joinpath("data", "english.md").read_text(encoding="utf-8")
@@ -136,18 +140,67 @@ def test_the_base_names():
         pretrain("french", ".")
 
 
+SKILLS = ("copy", "reverse", "plus")
+
+
 def test_symbols_knows_its_three_tasks_and_no_new_one():
     model = load_base("symbols", "float32")
     exact = {task: evaluate(model, [symbols_batch(task, np.random.default_rng(7), 300)]).exact for task in TASKS}
-    assert all(exact[task] >= 0.99 for task in ("copy", "reverse", "plus"))
-    assert all(exact[task] == 0 for task in ("near", "map", "swap", "perm"))
+    assert all(exact[task] >= 0.99 for task in SKILLS)
+    assert all(exact[task] == 0 for task in TASKS if task not in SKILLS)
 
 
-def test_symbols_knows_them_where_a_prefix_moves_them():
+@pytest.mark.parametrize("start", range(17))
+def test_symbols_knows_them_at_every_start_behind_padding_and_moved_with_nothing_in_front(start):
     model = load_base("symbols", "float32")
-    for task in ("copy", "reverse", "plus"):
-        for pad in (1, 2, 4, 8, 16):
-            assert evaluate(model, [symbols_batch(task, np.random.default_rng(7), 300, pad)]).exact >= 0.99
+    for task in SKILLS:
+        assert evaluate(model, [symbols_batch(task, np.random.default_rng(7), 100, pad=start)]).exact >= 0.99
+    model.wpe = ShiftedPositions(model.wpe, start)
+    for task in SKILLS:
+        assert evaluate(model, [symbols_batch(task, np.random.default_rng(7), 100)]).exact >= 0.99
+
+
+def test_symbols_is_trained_at_every_start():
+    starts = set()
+    for seed in range(60):
+        ids, _, mask = pretraining_batches(np.random.default_rng(seed))
+        assert ids.shape in ((48, 17), (48, 33))
+        assert (mask.sum(1) == 8).all()
+        starts |= set((mask.argmax(1) - 9).tolist()) if ids.shape[1] == 33 else set()
+        assert ids.shape[1] == 33 or (mask.argmax(1) == 9).all()
+    assert starts == set(range(17))
+
+
+def test_a_start_is_drawn_in_training_alone_and_where_the_tokens_have_room():
+    model = GPT2(CONFIGS["symbols"])
+    table, model.wpe = model.wpe.weight.data, AnyStart(model.wpe, seed=0)
+    for length, last in ((17, 16), (33, 0)):
+        drawn = set()
+        for _ in range(300):
+            y, _ = model.wpe(np.arange(length))
+            drawn.add(model.wpe.offset)
+            assert (y == table[model.wpe.offset : model.wpe.offset + length]).all()
+        assert drawn == set(range(last + 1))
+    with evaluating(model):
+        assert (model.wpe(np.arange(17))[0] == table[:17]).all()
+
+
+def test_training_symbols_moves_its_positions_and_leaves_them_as_they_stood():
+    model = get_peft_model(GPT2(CONFIGS["symbols"]), FullFineTuning())
+    wpe, before = model.wpe, model.wpe.weight.data.copy()
+    assert len(train_symbols(model, 3, {"seed": 0, "progress": False}).loss) == 3
+    assert model.wpe is wpe
+    assert (wpe.weight.data[:33] != before[:33]).any()
+
+
+def test_the_measurement_of_the_card_sees_lost_positions_both_ways():
+    model = load_base("symbols", "float32")
+    model.wpe.weight.data[20:] = model.wpe.weight.data[3]  # lost there: the end of a sequence from start 4 on
+    padded, moved = exact_at_starts(model, "copy", np.random.default_rng(1), 50)
+    assert len(padded) == len(moved) == 17
+    assert padded[0] == moved[0] == 1
+    assert max(padded[8:]) < 1
+    assert max(moved[8:]) < 1
 
 
 def test_english_reads_conversations_better_than_climate_and_as_its_card_says():
@@ -177,6 +230,13 @@ def test_a_base_is_the_same_in_both_precisions():
         assert (a.data == b.data).all(), path
 
 
+@pytest.fixture
+def few(monkeypatch):
+    """A short training is measured on few sequences."""
+    monkeypatch.setattr(bases, "MEASURED", 4)
+
+
+@pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("name", ["symbols", "english"])
 def test_pretraining_writes_a_base_its_card_and_its_tokens(tmp_path, name):
     card = pretrain(name, tmp_path, steps=2, progress=False)
@@ -192,6 +252,7 @@ def test_pretraining_writes_a_base_its_card_and_its_tokens(tmp_path, name):
         assert "LICENSES.md" in card
 
 
+@pytest.mark.usefixtures("few")
 def test_pretraining_again_gives_the_same_bytes_and_goes_on_from_a_checkpoint(tmp_path):
     for folder in ("one", "two", "half"):
         (tmp_path / folder).mkdir()

@@ -149,7 +149,7 @@ def test_a_frozen_model_is_grey():
     faces = {to_hex(patch.get_facecolor()) for patch in picture.figure.axes[0].patches if patch.get_zorder() == 2}
     assert faces == {FROZEN}
     assert "Nothing is trained" in picture.alt
-    assert "nothing is trained" in said(picture)
+    assert "frozen: nothing is trained" in said(picture)
 
 
 WORDS = {
@@ -339,7 +339,13 @@ def test_what_is_no_model_is_refused(thing):
         draw(thing)
 
 
-@pytest.mark.parametrize("block", [-1, 2, "0", 0.5])
+@pytest.mark.parametrize("things", [{}, [tiny_model()], {"LoRA": None}])
+def test_models_without_names_are_refused(things):
+    with pytest.raises(TypeError, match="needed"):
+        draw_methods(things)
+
+
+@pytest.mark.parametrize("block", [-1, 2, "0", 0.5, True])
 def test_a_block_that_is_not_there_is_refused(block):
     with pytest.raises(ValueError, match=r"0 \.\.\. 1"):
         draw(tiny_model(), block=block)

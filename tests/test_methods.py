@@ -3,6 +3,7 @@
 from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
+from typing import Literal, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -646,7 +647,7 @@ def small(method):
     return method(**{field.name: sizes[field.name] for field in fields(method) if field.name in sizes})
 
 
-def is_right_or_refused(model, method, batch, rng, tmp_path):
+def is_right_or_refused(model, method, batch, rng, path):
     """Put in, the method does all that is asked of one alone; or a ValueError says why not, and nothing has happened."""
     before = snapshot(model)
     if refusal := error_of(get_peft_model, model, method):
@@ -664,7 +665,7 @@ def is_right_or_refused(model, method, batch, rng, tmp_path):
             if error > (1e-4 if path.endswith("k_proj.bias") else 1e-6)} == {}  # fmt: skip
     logits, before = logits_of(model, batch[0]), snapshot(model)
     if not any(isinstance(node, Doubled) for _, node in model.walk()):  # which no file brings back
-        assert_saved_or_refused(model, tmp_path / "a.npz", batch[0], logits, "base")
+        assert_saved_or_refused(model, path, batch[0], logits, "base")
     if refusal := error_of(merge, model):
         assert "cannot be merged" in refusal
         assert snapshot(model) == before
@@ -678,8 +679,9 @@ def is_right_or_refused(model, method, batch, rng, tmp_path):
 def test_a_method_on_top_of_another_is_right_or_refused(first, second, batch, rng, tmp_path):
     """In one Stack, and in a second get_peft_model: what a layer is put around may be a wrapper."""
     one, two = small(METHODS[first]), small(METHODS[second])
-    is_right_or_refused(tiny_model(), Stack((one, two)), batch, rng, tmp_path)
-    is_right_or_refused(off_start_of_added(get_peft_model(tiny_model(), one)), two, batch, rng, tmp_path)
+    is_right_or_refused(tiny_model(), Stack((one, two)), batch, rng, tmp_path / "stack.npz")
+    model = off_start_of_added(get_peft_model(tiny_model(), one))
+    is_right_or_refused(model, two, batch, rng, tmp_path / "second.npz")
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -687,7 +689,7 @@ def test_a_method_around_a_wrapper_of_ones_own_is_right_or_refused(name, batch, 
     """One around every Linear, so that it is there whatever the targets are."""
     model = tiny_model()
     model.wrap("h.*", Doubled, kind=Linear)
-    is_right_or_refused(model, small(METHODS[name]), batch, rng, tmp_path)
+    is_right_or_refused(model, small(METHODS[name]), batch, rng, tmp_path / "a.npz")
 
 
 # When it fails, nothing has happened
@@ -745,6 +747,25 @@ def test_a_failed_load_leaves_a_wrapper_of_ones_own(model, tmp_path):
     with pytest.raises(ValueError, match="finite"):
         load_adapter(model, tmp_path / "a.npz")
     assert snapshot(model) == before
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_setting_that_cannot_be_is_refused_by_its_name(name, batch):
+    """A whole number, a number, a choice or a glob: what is none of that is a ValueError that names it."""
+    whole, number = [-1, 2.5, True, "8", None], [float("nan"), float("inf"), True, "0.5", None]
+    hints = get_type_hints(METHODS[name])
+    wrong = {int: whole, float: number, str | tuple: ["nothing", 8, None]}
+    for field in fields(METHODS[name]):
+        kind = hints[field.name]
+        values = ["neither", 3.5, None] if get_origin(kind) is Literal else wrong.get(kind, [])
+        for value in values:
+            model = tiny_model()
+            before = snapshot(model)
+            refusal = error_of(get_peft_model, model, METHODS[name](**{field.name: value}))
+            assert refusal, f"{name} takes {field.name} = {value!r}"
+            assert repr(value) in refusal, refusal
+            assert field.name in refusal or kind == str | tuple, refusal
+            assert snapshot(model) == before
 
 
 # What is particular to one method

@@ -15,7 +15,8 @@ from minipeft.methods.lora import LoRALinear
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 
 
 def listing(name):
@@ -51,6 +52,16 @@ def test_its_program_runs(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "climate.npz").exists()
 
 
+def test_the_search_for_a_learning_rate_in_contributing_runs(capsys):
+    program = re.search(r"```python\n(.*?)```", CONTRIBUTING, re.DOTALL)[1]
+    for long, short in (("steps=150", "steps=2"), ("seeds=(0, 1, 2)", "seeds=(0, 1), jobs=1")):
+        assert long in program
+        program = program.replace(long, short)
+    exec(compile(program, "CONTRIBUTING.md", "exec"), {})
+    out = capsys.readouterr().out
+    assert all(rate in out for rate in ("0.001", "0.003", "0.01", "0.03", "0.1"))
+
+
 def test_its_commands_exist():
     assert set(re.findall(r"`minipeft ([a-z_]+)", README)) <= COMMANDS.keys()
 
@@ -63,8 +74,10 @@ def test_the_files_that_a_page_links_to_exist(page):
     assert not missing
 
 
-def test_the_files_that_it_names_exist():
-    names = re.findall(r"`((?:minipeft|notebooks|tests|docs)/[\w./]*)`", README)
+@pytest.mark.parametrize("page", [README, CONTRIBUTING], ids=["README", "CONTRIBUTING"])
+def test_the_files_that_it_names_exist(page):
+    names = re.findall(r"`((?:minipeft|notebooks|tests|docs|\.ci)/[\w./]*)`", page)
+    names = [name for name in names if not re.search("NN|NAME", name)]
     assert names
     assert not [name for name in names if not (ROOT / name).exists()]
 

@@ -6,6 +6,7 @@ draw(get_peft_model(load_base("english"), LoRA(r=8)))
 
 from ..methods.wrapper import Wrapper
 from ..model.module import Module, Parameter
+from ..validation import is_whole
 from .drawing.amounts import changes
 from .drawing.lanes import draw_lora
 from .drawing.shapes import PALE, Pen, Piece, column, width
@@ -32,7 +33,7 @@ def draw(model, block=None, amount=False):
     """
     check_model(model)
     n, amounts = len(model.h), changes(model) if amount else None
-    if block is not None and not (isinstance(block, int) and 0 <= block < n):
+    if block is not None and not is_whole(block, 0, n - 1):
         raise ValueError(f"block must be in 0 ... {n - 1}, or None for all, not {block!r}")
     kinds = [[block]] if block is not None else [[i] for i in range(n)] if amounts else kinds_of(model)
     sketch = Sketch(model, amounts=amounts)
@@ -47,7 +48,11 @@ def draw_methods(models):
     """One block of each model, side by side and without sizes; under each its name and how much is trained.
 
     models: {name: model}
+
+    Raises: TypeError unless it is a dict of at least one name and model
     """
+    if not isinstance(models, dict) or not models:
+        raise TypeError(f'models are needed by name, such as {{"LoRA": model}}, not {models!r:.50}')
     for model in models.values():
         check_model(model)
     rows, said = [], []
@@ -158,11 +163,13 @@ def share(trained, total):
 
 
 def legend(model, amount):
+    """(colour, text) of what the colours mean."""
     trained, total = counted(model)
-    count = f"trained: {trained:,} of {total:,} numbers, {share(trained, total)}" if trained else "nothing is trained"
-    if not amount:
-        return [(FROZEN, "frozen"), (TRAINED, count)]
-    return [(FROZEN, "frozen"), (PALE, "trained, changed little"), (TRAINED, "changed most")]
+    if not trained:
+        return [(FROZEN, "frozen: nothing is trained")]
+    if amount:
+        return [(FROZEN, "frozen"), (PALE, "trained, changed little"), (TRAINED, "changed most")]
+    return [(FROZEN, "frozen"), (TRAINED, f"trained: {trained:,} of {total:,} numbers, {share(trained, total)}")]
 
 
 def page(rows, entries, alt, apart=24):

@@ -49,20 +49,26 @@ def symbols_batches(task, n=32):
     return lambda rng: symbols_batch(task, rng, n)
 
 
-PLACES = [0, 1, 2, 4, 8, 16]  # where a sequence may begin while the base is made: m = 1, 2, 4, 8, 16 move it there
+LAST_START = 16  # while the base is made, a sequence begins at any position from 0 to this one
+SPAN = LAST_START + 2 * LENGTH + 1  # the positions that takes
 
 
 def pretraining_batches(rng, n=48):
-    """A quarter copy, half reverse (the hardest), a quarter +1; each at a random one of PLACES, with PAD around it.
+    """A quarter copy, half reverse (the hardest), a quarter +1, of two kinds of batch in equal shares.
 
-    A prefix of m virtual tokens moves the tokens m positions on: the base must know its tasks there, too.
+    Padded: each row has 0 to 16 PAD tokens in front, drawn for it alone, and PAD behind it up to SPAN.
+    Bare: the rows are as they are, and AnyStart moves them, with nothing in front.
+
+    Shapes:   ids, targets, mask (n, SPAN) or (n, 17)
     """
     tasks = [symbols_batch(task, rng, part) for task, part in (("copy", n // 4), ("reverse", n // 2), ("plus", n // 4))]
     sequences = [np.concatenate(arrays) for arrays in zip(*tasks, strict=True)]
-    batch = [np.full((n, PLACES[-1] + 2 * LENGTH + 1), fill) for fill in (PAD, PAD, False)]
-    for row, place in enumerate(rng.choice(PLACES, n)):
+    if rng.random() < 0.5:
+        return tuple(sequences)
+    batch = [np.full((n, SPAN), fill) for fill in (PAD, PAD, False)]
+    for row, start in enumerate(rng.integers(LAST_START + 1, size=n)):
         for whole, part in zip(batch, sequences, strict=True):
-            whole[row, place : place + part.shape[1]] = part[row]
+            whole[row, start : start + part.shape[1]] = part[row]
     return tuple(batch)
 
 

@@ -11,7 +11,6 @@ from copy import deepcopy
 
 import numpy as np
 
-from ..model.layers import Dropout
 from ..model.module import Parameter
 from .step import add_gradients, parts
 
@@ -81,8 +80,8 @@ def replica(model, k):
 
 
 def dropouts(model):
-    """Every dropout that draws."""
-    return [node for _, node in model.walk() if isinstance(node, Dropout) and node.rng is not None]
+    """Every layer that draws at random in training: dropouts, and whatever else has a generator, .rng, of its own."""
+    return [node for _, node in model.walk() if isinstance(getattr(node, "rng", None), np.random.Generator)]
 
 
 def split(batch, workers):
