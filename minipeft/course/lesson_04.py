@@ -196,7 +196,8 @@ def plot_ways(runs, rates=None):
         axes.plot(way_new, way_old, STYLES[0], color=COLORS[0], marker="o", markersize=4, linewidth=1.4)
         if i == 0:
             for t, x, y in zip(WAY[:3], one.way_new, one.way_old, strict=False):
-                axes.annotate(f"t = {t:g}", (x, y), (2, -13), textcoords="offset points", color=COLORS[0], fontsize=9)
+                aside = (-46, -5) if t == 0.75 else (2, -13)
+                axes.annotate(f"t = {t:g}", (x, y), aside, textcoords="offset points", color=COLORS[0], fontsize=9)
     said.append(f"half way from base to tuned: old {np.mean([r.way_old[1] for r in runs]):.2f}, "
                 f"new {np.mean([r.way_new[1] for r in runs]):.2f}")  # fmt: skip
     said.append(f"tuned: old {np.mean([r.old[-1] for r in runs]):.2f}, new {np.mean([r.new[-1] for r in runs]):.2f}")
