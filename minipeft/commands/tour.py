@@ -119,7 +119,7 @@ def one_method(label, method, prompt, train, new, old, args):
         "ms": 1000 * float(np.median(history.seconds)),
         "activations": activations,
         "optimizer": optimizer_bytes(model),
-        "copied": copied(base.encode(sample), train)[0],
+        "copied": copied(base.encode(sample), train, ends=base.encode("\n"))[0],
         "sample_before": sample_before,
         "sample_after": sample,
     }
