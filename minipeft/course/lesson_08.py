@@ -110,14 +110,14 @@ def valley(found, product=(0.03, 1.0)):
                                   hatch="////" if wrecked else None, linewidth=0.5)  # fmt: skip
                 text = "wrecked" if wrecked else f"{values.mean():.0%}"
                 back = {"facecolor": "white", "edgecolor": "none", "pad": 1} if wrecked else None
-                axes.text(j, i, text, ha="center", va="center", color=ink, fontsize=9, bbox=back)
+                axes.text(j, i, text, ha="center", va="center", color=ink, fontsize=9, bbox=back, zorder=4)
                 row.append(f"{text} at {lr:g}")
             said.append(f"{name}, α = {alpha}: {', '.join(row)}")
         across = np.array([-0.5, len(rates) - 0.5])
         slope = np.log(rates[-1] / rates[0]) / (len(rates) - 1) / (np.log(alphas[-1] / alphas[0]) / (len(alphas) - 1))
         for level in product:
             at_first = np.log(level / rates[0] / alphas[0]) / (np.log(alphas[-1] / alphas[0]) / (len(alphas) - 1))
-            axes.plot(across, at_first - slope * across, "--", color=COLORS[1], linewidth=1.5)
+            axes.plot(across, at_first - slope * across, "--", color=COLORS[1], linewidth=1.3, zorder=2)
         axes.set(xlim=across, ylim=(-0.5, len(alphas) - 0.5), xlabel="learning rate")
         axes.set_xticks(range(len(rates)), [f"{lr:g}" for lr in rates])
         axes.set_yticks(range(len(alphas)), alphas)
