@@ -20,9 +20,10 @@ from .output import saved
 from .settings import at_least
 from .text import line, open_base, write
 
-T, N = 64, 8  # tokens in a stretch, stretches in a step
-LENGTH = 32  # tokens of a sample
+T, N = 48, 8  # tokens in a stretch, stretches in a step
+LENGTH, TEMPERATURE = 32, 0.4  # of a sample: tokens, and how bold
 DEFAULT = "lora,adapter,prefix,prompt,full"
+SETTINGS = {"lora": {"r": 4, "alpha": 8, "targets": ("*_proj", "*.c_fc")}}  # all six matrices; the others as they are
 PROMPTS = ("The climate", "The ocean", "Warm air", "Sea ice", "Rainfall")  # how held-out sentences begin, in turn
 
 
@@ -33,14 +34,14 @@ def methods_named(text):
         raise ValueError(f"there is no method {unknown[0]!r}; there are: {', '.join(METHODS)}")
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"{twice[0]} stands twice in --methods: a row for each is all there is to see")
-    return [(name, METHODS[name](), PROMPTS[i % len(PROMPTS)]) for i, name in enumerate(names)]
+    return [(name, METHODS[name](**SETTINGS.get(name, {})), PROMPTS[i % len(PROMPTS)]) for i, name in enumerate(names)]
 
 
 FIGURES = (".png", ".pdf", ".svg")
 
 
 def add_arguments(parser):
-    parser.add_argument("--steps", type=at_least(1), default=120, help="training steps of each method (default: 120)")
+    parser.add_argument("--steps", type=at_least(1), default=200, help="training steps of each method (default: 200)")
     parser.add_argument(
         "--seed", type=at_least(0), default=0, help="of the starting values, batches and samples (default: 0)"
     )
@@ -78,6 +79,7 @@ def run(args):
         f"tokens; {len(held_out.splitlines())} sentences are held out.\n"
     )
     rows = [one_method(*one, tokens.encode(train), new, old, args) for one in plan]
+    print("\n".join(f"{name}: {method}" for name, method, _ in plan) + "\n")
     print("How each begins, and goes on before (the base) and after, with the same draws:\n")
     print_samples(rows)
     print_table(rows, before, before_old)
@@ -93,7 +95,7 @@ def run(args):
 def one_method(label, method, prompt, train, new, old, args):
     """Train one method on a fresh base, and measure all that the tour says of it."""
     base = open_base("english")
-    model, digest, sample_before = base.model, fingerprint(base.model), write(base, prompt, LENGTH, seed=args.seed)
+    model, digest, sample_before = base.model, fingerprint(base.model), sample_of(base, prompt, args.seed)
     get_peft_model(model, method, args.seed)
     batches = text_batches(train, T, N)
     _, backward = model(batches(np.random.default_rng(0))[0])
@@ -104,7 +106,7 @@ def one_method(label, method, prompt, train, new, old, args):
         model, batches, args.steps, AdamW(model, lr=method.lr), val=new.windows, val_every=max(args.steps // 4, 1),
         seed=args.seed, label=label, workers=workers,
     )  # fmt: skip
-    sample = write(base, prompt, LENGTH, seed=args.seed)
+    sample = sample_of(base, prompt, args.seed)
     a_character = sum(targets.size for _, targets in new.windows) / len(new.characters) / np.log(2)
     trained, total = count_parameters(model)[0], count_parameters(load_base("english", "float32"))[1]
     row = {
@@ -117,13 +119,19 @@ def one_method(label, method, prompt, train, new, old, args):
         "ms": 1000 * float(np.median(history.seconds)),
         "activations": activations,
         "optimizer": optimizer_bytes(model),
-        "copied": copied(base.encode(sample), train)[0],
-        "sample_before": line(sample_before),
-        "sample_after": line(sample),
+        "copied": copied(base.encode(sample), train, ends=base.encode("\n"))[0],
+        "sample_before": sample_before,
+        "sample_after": sample,
     }
     with disabled(model):
         row["base"] = "bitwise the same" if fingerprint(model) == digest else "CHANGED"
     return row
+
+
+def sample_of(base, prompt, seed):
+    """A text on one line; the dots say that it was cut off in the middle of a sentence."""
+    text = line(write(base, prompt, LENGTH, TEMPERATURE, seed=seed))
+    return text if text.endswith((".", "?", "!")) else f"{text} ..."
 
 
 def print_samples(rows):
