@@ -241,7 +241,7 @@ def without(part, seed=0, start=1):
     return model
 
 
-def train_without(part, start=1, lr=5e-3, steps=200, seed=0):
+def train_without(part, start=1, lr=2e-3, steps=240, seed=0):
     """Train a model without one part to copy; return the share of letters that it then gets right, and its loss."""
     model = without(part, seed, start)
     fit(model, symbols_batches("copy", 12), steps, AdamW(model, lr=lr), seed=seed, schedule=gently, progress=False)
@@ -261,6 +261,6 @@ def plot_without(found):
     means = {part: found.mean("right", part=part) for part in found.labels("part")}
     few = [part for part, mean in means.items() if mean < 0.5]
     title = f"Fewer than half are right without: {', '.join(few)}" if few else "It copies without each of them"
-    shares = {f"without\n{part}" if part != "nothing" else "whole": found.values("right", part=part) for part in means}
+    shares = {f"no {part}" if part != "nothing" else "whole": found.values("right", part=part) for part in means}
     return plot_seeds(shares, ylabel="share of letters copied right", title=title, format=".0%", ylim=(0, 1.04),
                       level={"guessing": 1 / 16}, size=(8.2, 3.2))  # fmt: skip
