@@ -305,15 +305,21 @@ def four(linear, gelu, layernorm, seed=0):
     }
 
 
-def train_four(linear, gelu, layernorm, step, steps=400, seeds=(0, 1, 2)):
+def at_rest(layers):
+    """A speed of zero for every array of the layers: [[array, ...], ...]."""
+    return [[np.zeros_like(array) for array in arrays] for _, arrays in layers]
+
+
+def train_four(linear, gelu, layernorm, step, steps=300, seeds=(0, 1, 2)):
     """Train the four networks from the same starts.  Returns ({number: losses (seeds, steps)}, {number: network of seed 0}).
 
-    step(layers, x, target) -> loss, and moves the arrays.
+    step(layers, speeds, x, target) -> loss, and moves the arrays.
     """
     (x, target), losses, first = moon(), {}, {}
     for seed in seeds:
         for number, layers in four(linear, gelu, layernorm, seed).items():
-            losses.setdefault(number, []).append([step(layers, x, target) for _ in range(steps)])
+            speeds = at_rest(layers)
+            losses.setdefault(number, []).append([step(layers, speeds, x, target) for _ in range(steps)])
             first.setdefault(number, layers)
     return {number: np.array(runs) for number, runs in losses.items()}, first
 

@@ -224,7 +224,7 @@ def plot_scale(keys=16, queries=400):
             dq = c * (p * (dp - (dp * p).sum(-1, keepdims=True))) @ k
             found[name].append([np.median(np.abs(dq).mean(-1))])
     return plot_lines({name: (widths, line) for name, line in found.items()}, xlabel="numbers in a head, K", logx=True,
-                      ylabel="mean |dq| of the middle query", format=".2g", ylim=(0, None), size=(7.2, 2.9),
+                      ylabel="mean |dq| of the middle query", format=".2g", ylim=(0, None), size=(6.2, 2.5),
                       title="Without the factor, the middle query is left with almost no slope")  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from .. import course
 from ..lab.charts import label_ends
 from ..lab.ledger import count_parameters, counting, optimizer_bytes, saved_bytes
-from ..lab.picture import COLORS, FAINT, LINE, MARKERS, STYLES, Picture, canvas
+from ..lab.picture import COLORS, LINE, MARKERS, STYLES, Picture, canvas
 from ..lab.spectra import energy, rank_for, singular_values
 from ..lab.table import Table
 from ..methods import FullFineTuning, get_peft_model
@@ -177,7 +177,9 @@ def halfway_table(runs):
                 shares.append((value - curve[0]) / (curve[-1] - curve[0]))
             cells.append("  ".join(f"{s:4.0%}" for s in shares))
         rows.append((f"{places[i]:g}", *cells))
-    return Table(["t", "gain on the new text", "loss on the old text"], rows, title="three runs; t = 1 is the tuned model")
+    return Table(
+        ["t", "gain on the new text", "loss on the old text"], rows, title="three runs; t = 1 is the tuned model"
+    )
 
 
 def plot_ways(runs, rates=None):
@@ -194,16 +196,17 @@ def plot_ways(runs, rates=None):
         axes.plot(way_new, way_old, STYLES[0], color=COLORS[0], marker="o", markersize=4, linewidth=1.4)
         if i == 0:
             for t, x, y in zip(WAY[:3], one.way_new, one.way_old, strict=False):
-                axes.annotate(f"t = {t:g}", (x, y), (2, -13), textcoords="offset points", color=COLORS[0], fontsize=9)
+                aside = (-46, -5) if t == 0.75 else (2, -13)
+                axes.annotate(f"t = {t:g}", (x, y), aside, textcoords="offset points", color=COLORS[0], fontsize=9)
     said.append(f"half way from base to tuned: old {np.mean([r.way_old[1] for r in runs]):.2f}, "
                 f"new {np.mean([r.way_new[1] for r in runs]):.2f}")  # fmt: skip
     said.append(f"tuned: old {np.mean([r.old[-1] for r in runs]):.2f}, new {np.mean([r.new[-1] for r in runs]):.2f}")
-    axes.annotate("along the steps", (first.new[2], first.old[2]), (-2, 12), textcoords="offset points", ha="right",
+    axes.annotate("along the steps", (first.new[2], first.old[2]), (26, 22), textcoords="offset points", ha="left",
                   color=COLORS[1])  # fmt: skip
     axes.annotate("base", (new0, old0), (6, 8), textcoords="offset points", color=LINE)
     axes.annotate("along W + t ΔW", (np.mean([first.way_new[0], new0]), old0), (0, -14), textcoords="offset points",
                   ha="center", color=COLORS[0])  # fmt: skip
-    for k, lr in enumerate(rates.labels("lr") if rates else ()):
+    for lr in rates.labels("lr") if rates else ():
         ends_new, ends_old = rates.values("new", lr=lr), rates.values("old", lr=lr)
         axes.plot(ends_new, ends_old, MARKERS[2], color=COLORS[2], markersize=6.5, markeredgecolor="white")
         axes.annotate(f"rate {lr:g}", (ends_new.max(), ends_old[ends_new.argmax()]), (8, -3),
@@ -211,7 +214,9 @@ def plot_ways(runs, rates=None):
         said.append(f"rate {lr:g}: old {ends_old.mean():.2f}, new {ends_new.mean():.2f}")
     if rates:
         said.append("every run a dot")
-    axes.set(xlabel="new text, bits a character (better to the left)", ylabel="old text, bits a character\n(better below)")
+    axes.set(
+        xlabel="new text, bits a character (better to the left)", ylabel="old text, bits a character\n(better below)"
+    )
     title = "Three ways from learning to forgetting" if rates else "Two ways from the base to the tuned model"
     axes.set_title(title, loc="left")
     axes.margins(x=0.09)
@@ -232,7 +237,7 @@ def draw_memory(models, ids):
         size = np.dtype(model.config.dtype).itemsize
         bars[label] = (size * total, size * trained, optimizer_bytes(model), saved_bytes(model(ids)[1]))
     figure, axes = canvas(7.6, 1.1 + 0.75 * len(bars))
-    for y, (label, sizes) in enumerate(bars.items()):
+    for y, sizes in enumerate(bars.values()):
         left = 0
         for part, bytes_, face, hatch in zip(parts, sizes, faces, hatches, strict=True):
             axes.barh(y, bytes_ / 1e6, left=left, color=face, hatch=hatch, edgecolor="white", height=0.55)
@@ -258,7 +263,7 @@ def block_matrices(arrays):
 
 
 def directions(kinds, k=8, part=0.9):
-    """A Table: how the energy of the matrices is spread over their directions; medians, and the range over the matrices.
+    """A Table: how the energy of matrices is spread over their directions; medians, and the range over the matrices.
 
     kinds: {label: {path: array}}, of which the matrices in the blocks count
     """

@@ -24,8 +24,8 @@ def check_product(A, B, product):
     first = np.outer(A[:, 0], B[0])
     mistakes = {
         "that is the first outer product alone": first,
-        "a row of A with a column of B gives one number of A B, not a matrix to add": np.full((A @ B).shape, A[0] @ B[:, 0]),
-    }  # fmt: skip
+        "a row of A with a column of B gives one number of A B, no matrix": np.full((A @ B).shape, A[0] @ B[:, 0]),
+    }
     answers({"product": A @ B}, {"product": mistakes}, product=product)
 
 
@@ -81,20 +81,25 @@ def plot_rivals(M, ranks, found):
             axes.plot([k * shift] * len(row), row, MARKERS[i], color=COLORS[i], markersize=4, alpha=0.7)
         ends.append((name, ranks[-1], values[-1].mean(), COLORS[i]))
         said.append(f"{name}: at best {', '.join(f'{row.min():.2f}' for row in values)}")
-    axes.set(xscale="log", xlim=(0.9, ranks[-1] * 1.12), ylim=(0, 1.05), xlabel="rank k", ylabel="distance to ΔW / its norm")
+    axes.set(
+        xscale="log", xlim=(0.9, ranks[-1] * 1.12), ylim=(0, 1.05), xlabel="rank k", ylabel="distance to ΔW / its norm"
+    )
     axes.set_xticks(ranks, [str(k) for k in ranks])
     axes.minorticks_off()
     title = "Nothing of rank k comes closer than the cut"
     axes.set_title(title, loc="left")
     label_ends(axes, ends)
-    bound = ", ".join(f"{floor[k]:.2f}" for k in ranks)
-    return Picture(figure, f"{title}. Distance to the matrix at k = {', '.join(map(str, ranks))}: the cut {bound}; {'; '.join(said)}.")  # fmt: skip
+    places, bound = ", ".join(map(str, ranks)), ", ".join(f"{floor[k]:.2f}" for k in ranks)
+    words = f"{title}. Distance to the matrix at k = {places}: the cut {bound}; {'; '.join(said)}."
+    return Picture(figure, words)
 
 
 def closest(M, ranks, found):
     """A Table: the closest of each rival, as a multiple of what the cut leaves."""
     floor = tail(singular_values(M))
-    rows = [(name, *(f"{row.min() / floor[k]:.3f}" for k, row in zip(ranks, values, strict=True))) for name, values in found.items()]  # fmt: skip
+    rows = []
+    for name, values in found.items():
+        rows.append((name, *(f"{row.min() / floor[k]:.3f}" for k, row in zip(ranks, values, strict=True))))
     return Table(["closest, times the cut", *(f"k = {k}" for k in ranks)], rows)
 
 
@@ -129,7 +134,8 @@ def show_house(ranks=(1, 2, 4, 8, 16, 64)):
         ax.set_title(f"rank {k}: {free:,} free numbers", fontsize=10)
         ax.axis("off")
         said.append(f"rank {k}: {held[k - 1]:.1%} of the energy, {free:,} free numbers")
-    figure.suptitle(f"A picture of {m} × {n} = {m * n:,} numbers, as a sum of k outer products", x=0.01, ha="left", fontsize=11.5)  # fmt: skip
+    title = f"A picture of {m} × {n} = {m * n:,} numbers, as a sum of k outer products"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11.5)
     return Picture(figure, f"A house, hills and a sun, {m} × {n}, cut to rank k. {'. '.join(said)}.")
 
 
@@ -190,7 +196,7 @@ class Cuts:
 
 
 def shares(base, found):
-    """For each k two shares, means over the runs: of the whole gain, and of what the matrices add to the vectors' part."""
+    """For each k two shares, means over the runs: of the whole gain, and of what the matrices add to the vectors."""
     whole = found[max(found)]
     return {k: (np.mean((base - row) / (base - whole)), np.mean((found[0] - row) / (found[0] - whole)))
             for k, row in found.items()}  # fmt: skip
@@ -208,8 +214,8 @@ def plot_gain(base, found):
     for i, k in enumerate(ranks):
         axes.annotate(f"{gains[k][0]:.0%}", (i, means[i]), (5, 9), textcoords="offset points", color=COLORS[0])
     axes.axhline(base, color=LINE, linewidth=1, linestyle=":")
-    axes.annotate("the base: no change at all", (len(ranks) - 1, base), (0, -13), textcoords="offset points", ha="right",
-                  color=LINE)  # fmt: skip
+    axes.annotate("the base: no change at all", (len(ranks) - 1, base), (0, -13), textcoords="offset points",
+                  ha="right", color=LINE)  # fmt: skip
     axes.set_xticks(range(len(ranks)), [f"{k}\n(all)" if k == ranks[-1] else str(k) for k in ranks])
     axes.set(xlabel="directions that are kept of each ΔW", ylabel="held-out climate,\nbits a character")
     axes.margins(y=0.12)
@@ -236,5 +242,7 @@ def compare_ways(cuts, ways, ranks):
     ways: {label: a function (run, k) -> {path: change}}
     """
     runs = range(len(cuts.updates))
-    rows = [(label, *("  ".join(f"{cuts.bits(way(run, k)):.3f}" for run in runs) for k in ranks)) for label, way in ways.items()]  # fmt: skip
+    rows = []
+    for label, way in ways.items():
+        rows.append((label, *("  ".join(f"{cuts.bits(way(run, k)):.3f}" for run in runs) for k in ranks)))
     return Table(["", *(f"k = {k}" for k in ranks)], rows, title="held-out climate, bits a character, three runs each")

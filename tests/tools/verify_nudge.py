@@ -97,7 +97,12 @@ def run_lesson(path, nudge):
             )  # for inspect.getsource
             tree = ast.parse(cell.source, name)
             try:
+                last = (
+                    ast.Expression(tree.body.pop().value) if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+                )
                 exec(compile(tree, name, "exec"), space)
+                if last and (value := eval(compile(last, name, "eval"), space)) is not None:
+                    print(repr(value))  # a table, or the words of a picture: what nbval compares
             except Exception as error:
                 if "raises-exception" not in cell.metadata.get("tags", []):
                     raise

@@ -10,11 +10,14 @@ WRONG = {
         "no bias": lambda d_in, d_out, r: r * (d_in + d_out) + d_out,
         "is there a return": lambda d_in, d_out, r: None,
     },
-    "bits": {
-        "still nats": lambda nats: nats,
-        "logarithm already": np.log2,
-        "number of choices": np.exp,
-        "choice of two": lambda nats: nats / 2,
+    "virtual_share": {
+        "e to the power of 0": lambda scores, m: 0.0,
+        "part of the whole": lambda scores, m: m / np.exp(scores).sum(),
+        "which powers": lambda scores, m: m / (m + scores.sum()),
+        "left to the tokens": lambda scores, m: np.exp(scores).sum() / (m + np.exp(scores).sum()),
+        "one of the eight": lambda scores, m: 1 / (m + np.exp(scores).sum()),
+        "where is m": lambda scores, m: 1 / (1 + np.exp(scores).sum()),
+        "more than the whole": lambda scores, m: m / (1 + np.exp(scores).sum()),
     },
     "who_trains": {
         "no LoRA": lambda model, method, rng: None,

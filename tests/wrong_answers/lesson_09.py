@@ -1,5 +1,7 @@
 """Wrong answers to the exercises of lesson 09: {check: {what its hint must say: answer}}, for test_hints.py."""
 
+import numpy as np
+
 
 def solved(full, T, d, alpha, root=3**0.5):
     """The way u of LoRA that goes as far as full fine-tuning: α u (1/root + d u) = d full T."""
@@ -7,9 +9,14 @@ def solved(full, T, d, alpha, root=3**0.5):
     return (-b + (b * b + 4 * alpha * d * d * full * T) ** 0.5) / (2 * alpha * d)
 
 
-def rate(wrong):
-    """A `carried_rate` from wrong(lr, a, k, sgd): a is how much α grows, k how much r grows."""
-    return lambda lr, r, alpha, new_r, new_alpha, optimizer: wrong(lr, new_alpha / alpha, new_r / r, optimizer == "sgd")
+def push(sign=-1, outside=1, power=1):
+    """A `first_push`; outside and power: how often s stands before h, and in the gradient."""
+
+    def fn(x, dy, A, s, lr, optimizer):
+        dB = s**power * (x @ A).T @ dy
+        return sign * lr * s**outside * x @ A @ (dB if optimizer == "sgd" else np.sign(dB))
+
+    return fn
 
 
 WRONG = {
@@ -23,17 +30,18 @@ WRONG = {
         "not written yet": lambda *a: (_ for _ in ()).throw(NotImplementedError),
         "TypeError": lambda full: full,
     },
-    "carried_rate": {
-        "the rate is the old one": rate(lambda lr, a, k, sgd: lr),
-        "that is the rule of SGD": rate(lambda lr, a, k, sgd: lr / a**2),
-        "takes larger steps": rate(lambda lr, a, k, sgd: lr * a),
-        "s is a quarter, but": rate(lambda lr, a, k, sgd: lr * k / a),
-        "pushes, but s is a quarter": rate(lambda lr, a, k, sgd: lr / k / a),
-        "SGD does not forget it": rate(lambda lr, a, k, sgd: lr / a),
-        "SGD, α doubled: the rate": rate(lambda lr, a, k, sgd: lr if sgd else lr / a),
-        "s² is a sixteenth": rate(lambda lr, a, k, sgd: lr * k**2 / a**2 if sgd else lr / a),
-        "that is so for Adam": rate(lambda lr, a, k, sgd: lr / a**2 if sgd else lr / a),
-        "nothing changed": rate(lambda lr, a, k, sgd: 2 * lr),
+    "first_push": {
+        "has shape (3, 4)": lambda x, dy, A, s, lr, optimizer: push()(x, dy, A, s, lr, optimizer).T,
+        "SGD does not forget it": push(power=0),
+        "downhill": push(sign=1),
+        "that is Adam's step": lambda x, dy, A, s, lr, optimizer: push()(x, dy, A, s, lr, "adam"),
+        "that is SGD's step": lambda x, dy, A, s, lr, optimizer: push()(x, dy, A, s, lr, "sgd"),
+        "Adam: it forgets the s": lambda x, dy, A, s, lr, o: push(outside=int(o == "sgd"))(x, dy, A, s, lr, o),
+        "s is there twice": lambda x, dy, A, s, lr, o: push(outside=1 if o == "sgd" else 2)(x, dy, A, s, lr, o),
+        "first add up": lambda x, dy, A, s, lr, o: np.vstack(
+            [push()(x[n : n + 1], dy[n : n + 1], A, s, lr, o) for n in range(len(x))]
+        ),
+        "TypeError": lambda x: x,
     },
     "predict_plus_sgd": {"that is so with Adam": 4, "not half of it": 2, "not answered": ...},
     "faster_rates": {

@@ -5,9 +5,9 @@ import numpy as np
 from .. import check
 
 __all__ = [
-    "bits",
     "lora_count",
     "predict_merge",
+    "virtual_share",
     "who_trains",
 ]
 
@@ -35,27 +35,27 @@ def lora_count(fn):
     check.report("lora_count", [("value", square), ("another shape", wide), ("full rank", full)])
 
 
-def bits(fn):
-    """fn(nats) -> bits."""
+def virtual_share(fn):
+    """fn(scores, m) -> the share of m keys of score zero before keys with these scores."""
 
-    def zero():
-        got, mistakes = fn(0.0), [(np.array(1.0), "that is the number of choices, not the bits")]
-        if got in (-np.inf, np.inf):
-            return False, "nats are a logarithm already: is another one needed?"
-        return check.compare(got, 0.0, "the answer for no surprise at all", mistakes, tolerance=1e-9)
+    def lesson():
+        mistakes = [(np.array(0.0), "a score of zero is not a share of zero: what is e to the power of 0?"),
+                    (np.array(1 / 3), "that is their share of the tokens' powers: are the m keys part of the whole?"),
+                    (np.array(1 / (1 + np.log(2))), "scores are added here: which powers does the softmax add?"),
+                    (np.array(3 / 4), "that is what is left to the tokens")]  # fmt: skip
+        return check.compare(fn(np.array([0.0, np.log(2)]), 1), 0.25, "the share", mistakes)
 
-    def coin():
-        nats = float(np.log(2))
-        mistakes = [(np.array(nats**2), "multiplied where it should be divided"),
-                    (np.array(nats), "that is still nats: how many of them is one bit?"),
-                    (np.array(nats / 2), "one bit is a choice of two: which number of nats is that?"),
-                    (np.array(2.0), "that is the number of choices, not the bits")]  # fmt: skip
-        return check.compare(fn(nats), 1.0, "the bits of a fair coin", mistakes)
+    def several():
+        got = fn(np.array([0.0, np.log(2)]), 8)
+        mistakes = [(np.array(1 / 11), "that is the share of one of the eight: they are asked for together"),
+                    (np.array(0.25), "with eight keys it is the same as with one: where is m?"),
+                    (np.array(2.0), "more than the whole: what are they all divided by?")]  # fmt: skip
+        return check.compare(got, 8 / 11, "the share of eight", mistakes)
 
-    def alphabet():
-        return check.compare(fn(float(np.log(96))), float(np.log2(96)), "the bits of one of 96 characters")
+    def low():
+        return check.compare(fn(np.array([-3.0, -4.0, -5.0]), 2), 2 / (2 + np.exp([-3, -4, -5]).sum()), "the share")
 
-    check.report("bits", [("zero", zero), ("a coin", coin), ("the alphabet", alphabet)])
+    check.report("virtual_share", [("one key", lesson), ("eight keys", several), ("low scores", low)])
 
 
 def predict_merge(answer):

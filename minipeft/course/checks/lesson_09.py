@@ -4,7 +4,7 @@ import numpy as np
 
 from .. import check
 
-__all__ = ["carried_rate", "faster_rates", "lora_rate", "predict_plus_sgd"]
+__all__ = ["faster_rates", "first_push", "lora_rate", "predict_plus_sgd"]
 
 
 def lora_rate(fn):
@@ -42,41 +42,47 @@ def lora_rate(fn):
     check.report("lora_rate", [("special case", one_step), ("value", moving), ("other sizes", others)])
 
 
-def carried_rate(fn):
-    """fn(lr, r, alpha, new_r, new_alpha, optimizer) -> the rate that keeps the first step's size, s = α/r."""
+def first_push(fn):
+    """fn(x, dy, A, s, lr, optimizer) -> how y moves in the first step of LoRA, from B = 0, (N, d_out)."""
+    rng, s, lr = np.random.default_rng(0), 1.5, 0.1
 
-    def rate(*case):
-        return np.asarray(fn(*case), float)
+    def case(N):
+        return rng.normal(size=(N, 5)), rng.normal(size=(N, 3)), rng.normal(size=(5, 2))
 
-    def same():
-        return check.compare(rate(0.01, 4, 16, 4, 16, "adam"), 0.01, "with nothing changed, the rate")
+    one, several = case(1), case(4)
 
-    def adam():
-        moved = check.compare(rate(0.01, 4, 16, 4, 32, "adam"), 0.005, "Adam, α doubled: the rate", [
-            (0.01, "the rate is the old one, though α doubled: what does s do to a push?"),
-            (0.01 / 4, "that is the rule of SGD: Adam divides the gradient by its own size"),
-            (0.02, "the other way round: a larger α takes larger steps"),
-        ])  # fmt: skip
-        if not moved[0]:
-            return moved
-        return check.compare(rate(0.01, 4, 16, 16, 16, "adam"), 0.01, "Adam, r four times as large: the rate", [
-            (0.04, "s is a quarter, but there are four times as many pushes: a step goes with r s"),
-            (0.0025, "there are four times as many pushes, but s is a quarter: a step goes with r s"),
-        ])  # fmt: skip
+    def push(x, dy, A, adam, powers=(1, 1)):
+        h, dB = x @ A, (x @ A).T @ dy
+        return -lr * s ** powers[0] * h @ (np.sign(dB) if adam else s ** powers[1] * dB)
+
+    def moved(arrays, optimizer):
+        return fn(*arrays, s, lr, optimizer)
+
+    def shape():
+        return check.compare(np.zeros(np.shape(moved(several, "sgd"))), np.zeros((4, 3)), "what y moves by")
 
     def sgd():
-        moved = check.compare(rate(0.01, 4, 16, 4, 32, "sgd"), 0.0025, "SGD, α doubled: the rate", [
-            (0.005, "s stands in the gradient of B, too, and SGD does not forget it"),
-            (0.04, "the other way round: a larger α takes larger steps"),
-        ])  # fmt: skip
-        if not moved[0]:
-            return moved
-        return check.compare(rate(0.01, 4, 16, 16, 16, "sgd"), 0.04, "SGD, r four times as large: the rate", [
-            (0.16, "s² is a sixteenth, but there are four times as many pushes: a step goes with r s²"),
-            (0.01, "that is so for Adam: a step of SGD goes with r s²"),
+        return check.compare(moved(one, "sgd"), push(*one, False), "SGD, one token: what y moves by", [
+            (push(*one, False, (1, 0)), "SGD: s stands in the gradient of B, too, and SGD does not forget it"),
+            (-push(*one, False), "downhill: the loss falls if y moves against dy"),
+            (push(*one, True), "that is Adam's step: SGD moves B by the gradient itself, times the rate"),
         ])  # fmt: skip
 
-    check.report("carried_rate", [("special case", same), ("Adam", adam), ("SGD", sgd)])
+    def adam():
+        return check.compare(moved(one, "adam"), push(*one, True), "Adam, one token: what y moves by", [
+            (push(*one, False), "that is SGD's step: Adam moves each number by the rate, whatever its gradient"),
+            (push(*one, True, (0, 1)), "Adam: it forgets the s in the gradient, but the path is s h B"),
+            (push(*one, True, (2, 1)), "Adam: s is there twice, and Adam forgets the one in the gradient"),
+        ])  # fmt: skip
+
+    def tokens():
+        x, dy, A = several
+        alone = np.vstack([push(x[n : n + 1], dy[n : n + 1], A, True) for n in range(4)])
+        return check.compare(moved(several, "adam"), push(*several, True), "Adam, four tokens: what y moves by", [
+            (alone, "the tokens share one B: first add up their gradients, then take the sign"),
+        ])  # fmt: skip
+
+    check.report("first_push", [("shape", shape), ("SGD", sgd), ("Adam", adam), ("several tokens", tokens)])
 
 
 def predict_plus_sgd(answer):

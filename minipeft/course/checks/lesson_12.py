@@ -10,7 +10,7 @@ __all__ = ["gated_prefix", "one_column", "predict_zeros", "two_columns"]
 
 def two_columns(answer):
     """(λ, the output), by pencil."""
-    lam, o = answer
+    lam, o = answer if isinstance(answer, (tuple, list)) and len(answer) == 2 else (..., ...)
 
     def right(name, got, want, slips):
         def test():
