@@ -22,8 +22,8 @@ PARTS = ("nothing", "MLP", "tie", "positions", "norm", "stream")  # what train_w
 
 def draw_model():
     """A GPT-2 lying on its side: the stream goes from left to right, and everything else reads from it and adds to it."""
-    from ..lab.picture import FAINT, FROZEN, LINE, TRAINED, Picture
     from ..lab.drawing.shapes import Pen
+    from ..lab.picture import FAINT, FROZEN, LINE, TRAINED, Picture
 
     words = "The sun"
     ids = ", ".join(map(str, load_tokens().encode(words)))
@@ -82,18 +82,25 @@ def draw_model():
 
 
 def plot_alike(with_stream, without):
-    """How alike the tokens of a text are, behind each block, with the stream and without it: mean cosines, from the input on."""
+    """How alike the tokens of a text are, behind each block, with the stream and without: mean cosines, the input first."""
     from ..lab.picture import COLORS, Picture, canvas
 
     figure, axes = canvas(7.2, 2.9)
     n = len(with_stream)
-    for values, color, mark, name in ((with_stream, COLORS[0], "o", "y = x + f(x)"), (without, COLORS[1], "s", "y = f(x)")):
+    for values, color, mark, name in (
+        (with_stream, COLORS[0], "o", "y = x + f(x)"),
+        (without, COLORS[1], "s", "y = f(x)"),
+    ):
         axes.plot(range(n), values, color=color, marker=mark, markersize=4, linestyle="-")
         axes.text(n - 0.8, values[-1], name, color=color, va="center")
-    axes.set(xlabel="behind so many blocks", ylabel="mean cosine of two tokens", xlim=(-0.3, n + 1.4), ylim=(-0.08, 1.08))
+    axes.set(
+        xlabel="behind so many blocks", ylabel="mean cosine of two tokens", xlim=(-0.3, n + 1.4), ylim=(-0.08, 1.08)
+    )
     axes.set_xticks(range(0, n, 2))
     soon = next((i for i, value in enumerate(without) if value > 0.95), None)
-    title = f"Without the stream, tokens are more than 0.95 alike from block {soon} on" if soon else "How alike tokens are"
+    title = (
+        f"Without the stream, tokens are more than 0.95 alike from block {soon} on" if soon else "How alike tokens are"
+    )
     axes.set_title(title)
     return Picture(figure, f"{title}. Mean cosine of two tokens behind each of {n - 1} blocks: with the stream it stays at "
                    f"{abs(with_stream[-1]):.2f}; without it, it is {', '.join(f'{v:.2f}' for v in without[1:5])} behind the "
@@ -124,7 +131,8 @@ def check(**given):
     mistakes = {
         "dW": {
             "row 2 stands in x twice, and got one of its two slopes": once,
-            "row 2 has the mean of its two slopes: if a number lands in several places, add": right * [[1], [1], [0.5], [1]],
+            "row 2 has the mean of its two slopes: if a number lands in several places, add": right
+            * [[1], [1], [0.5], [1]],
         },
         "dh": {
             "h goes two ways: into the MLP, and past it": np.array(-0.5),
@@ -208,7 +216,7 @@ class NoStream(Module):
 
 
 def without(part, seed=0, start=1):
-    """The library's GPT2 of the lesson's size without one part, from a random start; its matrices are so many times larger."""
+    """The library's GPT2 of the lesson's size without one part; its random start is so many times larger."""
     model = GPT2(SMALL, seed)
     for path, p in model.named_parameters():
         if path.startswith("h.") and p.data.ndim == 2:
@@ -233,7 +241,7 @@ def without(part, seed=0, start=1):
     return model
 
 
-def train_without(part, start=1, lr=5e-3, steps=200, seed=0):
+def train_without(part, start=1, lr=2e-3, steps=240, seed=0):
     """Train a model without one part to copy; return the share of letters that it then gets right, and its loss."""
     model = without(part, seed, start)
     fit(model, symbols_batches("copy", 12), steps, AdamW(model, lr=lr), seed=seed, schedule=gently, progress=False)
@@ -252,7 +260,7 @@ def plot_without(found):
 
     means = {part: found.mean("right", part=part) for part in found.labels("part")}
     few = [part for part, mean in means.items() if mean < 0.5]
-    title = f"Fewer than half of the letters are right without: {', '.join(few)}" if few else "It copies without each of them"
-    shares = {f"without\n{part}" if part != "nothing" else "whole": found.values("right", part=part) for part in means}
+    title = f"Fewer than half are right without: {', '.join(few)}" if few else "It copies without each of them"
+    shares = {f"no {part}" if part != "nothing" else "whole": found.values("right", part=part) for part in means}
     return plot_seeds(shares, ylabel="share of letters copied right", title=title, format=".0%", ylim=(0, 1.04),
                       level={"guessing": 1 / 16}, size=(8.2, 3.2))  # fmt: skip

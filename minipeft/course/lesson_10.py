@@ -1,4 +1,4 @@
-"""What lesson 10 (drop the adapter path) calls and does not show: its picture, the answers to its blanks, and its trainings."""
+"""What lesson 10 (drop the adapter path) calls and does not show: its picture, the answers to its blanks, its trainings."""
 
 import numpy as np
 
@@ -27,11 +27,10 @@ def draw_dropped(solved=False):
     pen.knot(62, LOW, "M", INK, r=9)
     pen.text(47, LOW - 21, "zeros and\n1 / (1 − p)", 8.5, INK, va="top")
     pen.knot(368 + 36 + 62, LOW, "M" if solved else "?", BACK, r=9)
-    alt = ("Two panels. Forward: x goes two ways. The upper one leads through W, frozen, and meets no mask. On the lower one x is "
-           "multiplied by a mask M of zeros and 1 / (1 − p), then by A, B and s. A plus joins them to y. Back: dy goes both "
-           "ways, ")  # fmt: skip
-    alt += "and the lower one meets the same M again." if solved else "and dA, dB, dx and what stands at M are question marks."
-    return Picture(pen.figure, alt)
+    back = "and the lower one meets the same M again" if solved else "and dA, dB, dx and what stands at M are open"
+    return Picture(pen.figure, "Two panels. Forward: x goes two ways. The upper one leads through W, frozen, and meets no "
+                   "mask. On the lower one x is multiplied by a mask M of zeros and 1 / (1 − p), then by A, B and s. A plus "
+                   f"joins them to y. Back: dy goes both ways, {back}.")  # fmt: skip
 
 
 # ---- the blanks
@@ -82,7 +81,7 @@ def noisy(n, seed):
     return ids, targets, mask
 
 
-def learn(n, p, seed, steps=100, every=10):
+def learn(n, p, seed, steps=80, every=10):
     """Train LoRA of rank 16 with dropout p on n noisy sequences, six a step; return the model, and what it was at each stop.
 
     {"seen": loss on up to 32 of the n, "unseen": loss on 64 others, as noisy, "right": share of 32 clean ones}: curves
@@ -111,7 +110,7 @@ def noisy_labels(n, p, seed):
 
 
 def plot_noisy(*sweeps):
-    """The loss on unseen sequences along the steps, a panel for each sweep of noisy_labels, a line for each p; seeds thin."""
+    """The loss on unseen sequences along the steps, a panel for each sweep of noisy_labels, a line for each p."""
     from ..lab.picture import COLORS, FAINT, LINE, STYLES, Picture, canvas, direct_labels
 
     figure, axes = canvas(9.2, 3.5, 1, len(sweeps), sharey=True)
@@ -128,7 +127,9 @@ def plot_noisy(*sweeps):
         ax.axhline(np.log(SYMBOLS), color=FAINT, linewidth=1)
         direct_labels(ax, ends, steps[-1] + 2, 0.22)
         best = found.labels("p")[int(np.argmin([found.values("unseen", p=p).mean(0)[-1] for p in found.labels("p")]))]
-        ax.set(title=f"{n} sequences: p = {best} ends lowest", xlabel="steps", xlim=(8, 1.24 * steps[-1]), ylim=(1.2, 4.4))
+        ax.set(
+            title=f"{n} sequences: p = {best} ends lowest", xlabel="steps", xlim=(8, 1.24 * steps[-1]), ylim=(1.2, 4.4)
+        )
         ax.set_xticks(range(20, steps[-1] + 1, 20))
     axes[-1].text(steps[-1] * 1.23, np.log(SYMBOLS) + 0.05, "guessing", color=LINE, fontsize=9, ha="right", va="bottom")
     axes[0].set_ylabel("loss on unseen sequences, nats")
@@ -137,14 +138,17 @@ def plot_noisy(*sweeps):
 
 
 def table_noisy(*sweeps):
-    """What the curves end with, means over the seeds: losses on seen and unseen, the lowest mean on the way, clean ones right."""
+    """What the curves end with, means over the seeds: losses on seen and unseen ones, the lowest mean on the way, and
+    the share of clean ones that is right, with each seed."""
     from ..lab.table import Table
 
     rows = []
     for found in sweeps:
         for p in found.labels("p"):
             seen, unseen, right = (found.values(name, p=p).mean(0) for name in ("seen", "unseen", "right"))
-            rows.append((*found.labels("n"), p, f"{seen[-1]:.2f}", f"{unseen[-1]:.2f}", f"{unseen.min():.2f}", f"{right[-1]:.0%}"))
+            each = " ".join(f"{100 * one:.0f}" for one in found.values("right", p=p)[:, -1])
+            row = f"{seen[-1]:.2f}", f"{unseen[-1]:.2f}", f"{unseen.min():.2f}", f"{right[-1]:.0%} ({each})"
+            rows.append((*found.labels("n"), p, *row))
     return Table(["sequences", "p", "seen", "unseen", "lowest unseen", "clean ones right"], rows,
                  title=f"after the last step, means of {len(found.seeds)} seeds")  # fmt: skip
 
@@ -174,7 +178,7 @@ def cost_of_bugs():
 
 
 def ridge_error(rows, p, seed):
-    """A teacher of twelve inputs, noise as strong as the signal, and the best ΔW under dropout p; error on new, clean data."""
+    """A teacher of twelve inputs, noise as strong as the signal; the error of the best ΔW under dropout p on clean data."""
     rng = np.random.default_rng(seed)
     teacher = rng.standard_normal((12, 1))
     teacher /= np.linalg.norm(teacher)

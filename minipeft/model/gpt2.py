@@ -1,4 +1,4 @@
-"""GPT-2 (Radford et al., 2019): embeddings, a stack of blocks, a tied head."""
+"""GPT-2 (Radford et al., 2019): embeddings, a stack of blocks, a tied head.  Lesson 03 builds it."""
 
 from dataclasses import dataclass
 

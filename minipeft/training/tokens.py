@@ -13,7 +13,7 @@ The list of merges, in order, is all that is learned.  To encode a text, make th
 to decode, put the bytes of its tokens side by side.  Both happen inside of words, each with the space before it
 (words.py), so that no token reaches from one word into the next.
 
-The words of the paper's example, and how often each stands in the text:
+Lesson 03 does it by hand.  The words of the paper's example, and how often each stands in the text:
 
 >>> tokens = Tokens.train({"low": 5, "lower": 2, "newest": 6, "widest": 3}, V=260)
 >>> tokens.vocab[256:]

@@ -1,5 +1,7 @@
 """Wrong answers to the exercises of lesson 03: {check: {what its hint must say: answer}}, for test_hints.py."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from minipeft.course.checks.lesson_03 import by_merges, joined
@@ -9,9 +11,9 @@ def once(word, merges):
     """Each merge at its first place only."""
     pieces, ranks = list(word), {pair: i for i, pair in enumerate(merges)}
     done = set()
-    while found := [pair for pair in zip(pieces, pieces[1:], strict=False) if pair in ranks and pair not in done]:
+    while found := [pair for pair in pairwise(pieces) if pair in ranks and pair not in done]:
         pair = min(found, key=ranks.get)
-        at = list(zip(pieces, pieces[1:], strict=False)).index(pair)
+        at = list(pairwise(pieces)).index(pair)
         pieces[at : at + 2] = ["".join(pair)]
         done.add(pair)
     return pieces
@@ -21,7 +23,7 @@ def one_round(word, merges):
     """Only the first merge that is possible."""
     pieces = list(word)
     for pair in merges:
-        if pair in zip(pieces, pieces[1:], strict=False):
+        if pair in pairwise(pieces):
             return joined(pieces, pair)
     return pieces
 
@@ -29,7 +31,7 @@ def one_round(word, merges):
 def leftmost(word, merges):
     """The first pair in the word that has a merge, whichever."""
     pieces = list(word)
-    while found := [pair for pair in zip(pieces, pieces[1:], strict=False) if pair in merges]:
+    while found := [pair for pair in pairwise(pieces) if pair in merges]:
         pieces = joined(pieces, found[0])
     return pieces
 
@@ -115,16 +117,14 @@ WRONG = {
         "not the first pair": leftmost,
         "put together": lambda word, merges: by_merges(word[::-1], merges),
         "it makes 1 pieces": lambda word, merges: [word] if word == "banana" else by_merges(word, merges),
-        "the wrong places": lambda word, merges: by_merges(word[::-1], [(b, a) for a, b in merges]) and (
-            ["n", "ewer"] if word == "newer" else by_merges(word, merges)
-        ),
+        "the wrong places": lambda word, merges: ["n", "ewer"] if word == "newer" else by_merges(word, merges),
         "TypeError": lambda word: list(word),
     },
     "embed": {
         "where do positions begin": embedding(x=lambda ids, wte, wpe: wte[ids] + wpe[-ids.shape[1] :]),
         "positions are missing": embedding(x=lambda ids, wte, wpe: wte[ids]),
         "one of its four": embedding(dwte=assigned),
-        "no mean in the rule": embedding(dwte=averaged),
+        "there is no mean": embedding(dwte=averaged),
         "a sum, not a mean": embedding(dwpe=rows(lambda dx: dx.mean(0), 0)),
         "the last four rows": embedding(dwpe=rows(lambda dx: dx.sum(0), -4)),
         "dwte is missing": lambda ids, wte, wpe: (wte[ids] + wpe[: ids.shape[1]], lambda dx: None),

@@ -6,7 +6,17 @@ from .. import check
 
 __all__ = ["embed", "encode", "predict_twice_as_wide", "side_by_side"]
 
-MERGES = [("o", "w"), ("l", "ow"), ("e", "r"), ("e", "w"), ("n", "ew"), ("a", "n"), ("an", "a"), ("s", "t"), ("e", "st")]
+MERGES = [
+    ("o", "w"),
+    ("l", "ow"),
+    ("e", "r"),
+    ("e", "w"),
+    ("n", "ew"),
+    ("a", "n"),
+    ("an", "a"),
+    ("s", "t"),
+    ("e", "st"),
+]
 
 
 def predict_twice_as_wide(answer):
@@ -108,7 +118,7 @@ def embed(fn):
         back = fn(ids, wte, wpe)[1](dx)
         return check.compare(None if back is None else back[0], dwte, "dwte", [
             (last, "token 4 stands four times in the batch, and got one of its four slopes"),
-            (dwte / np.maximum(1, np.bincount(ids.ravel(), minlength=6))[:, None], "add the slopes up; there is no mean in the rule"),
+            (dwte / np.maximum(1, np.bincount(ids.ravel(), minlength=6))[:, None], "add up: there is no mean in the rule"),
         ])  # fmt: skip
 
     def positions():
