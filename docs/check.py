@@ -1,0 +1,84 @@
+"""Check the built site:  python docs/check.py     links, places, alt text, sizes; nothing is loaded from elsewhere.
+
+What only a browser can see is checked by docs/browser/check.mjs.
+"""
+
+import gzip
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+HTML = Path(__file__).resolve().parents[1] / "build" / "site" / "html"
+LOADING = {"img", "script", "iframe", "source", "audio", "video"}
+LESSON, SHARED = 200_000, 100_000  # bytes, gzipped: a lesson's HTML; all CSS and JavaScript that it loads
+
+
+class Page(HTMLParser):
+    def __init__(self, path):
+        super().__init__()
+        self.ids, self.links, self.loads, self.no_alt, self.formulas = set(), [], [], [], 0
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.ids |= {given[key] for key in ("id", "name") if given.get(key)}
+        if tag == "a" and given.get("href"):
+            self.links.append(given["href"])
+        elif tag in LOADING and given.get("src"):
+            self.loads.append(given["src"])
+        elif tag == "link" and given.get("href") and given.get("rel") != "canonical":
+            self.loads.append(given["href"])
+        if tag == "img" and not given.get("alt"):
+            self.no_alt.append(given.get("src"))
+
+
+def check(root):
+    """([what is wrong], pages, local links)"""
+    pages, bad, count = {path: Page(path) for path in sorted(root.rglob("*.html"))}, [], 0
+    for path, page in pages.items():
+        name = path.relative_to(root)
+        bad += [f"{name}: no alt text: {src}" for src in page.no_alt]
+        for url in page.links + page.loads:
+            parts = urlsplit(url)
+            if parts.scheme in ("data", "mailto"):
+                continue
+            if parts.scheme or parts.netloc:
+                bad += [f"{name} loads {url}"] if url in page.loads else []
+                continue
+            count += 1
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            target = target / "index.html" if target.is_dir() else target
+            if not target.exists():
+                bad.append(f"{name}: no such file: {url}")
+            elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].ids:
+                bad.append(f"{name}: no such place: {url}")
+    for path, page in pages.items():
+        if path.parent.name == "notebooks":
+            size, shared = (
+                zipped(path),
+                sum(zipped(file) for file in files_of(path, page) if file.suffix in (".css", ".js")),
+            )
+            bad += [f"{path.name}: {size:,} bytes gzipped; at most {LESSON:,}"] * (size > LESSON)
+            bad += [f"{path.name} loads {shared:,} bytes of CSS and JavaScript; at most {SHARED:,}"] * (shared > SHARED)
+    return bad, len(pages), count
+
+
+def files_of(path, page):
+    found = {(path.parent / unquote(urlsplit(url).path)).resolve() for url in page.loads if not urlsplit(url).scheme}
+    return sorted(file for file in found if file.is_file())
+
+
+def zipped(path):
+    return len(gzip.compress(path.read_bytes(), 9))
+
+
+def main():
+    bad, pages, links = check(HTML)
+    print(*bad, sep="\n", end="\n" * bool(bad))
+    print(f"{pages} pages, {links} local links, {len(bad)} bad")
+    return bool(bad) or not pages
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""How Sphinx makes the site of the folder that docs/build.py has filled."""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+project, author, copyright = "minipeft", "the minipeft developers", "the minipeft developers, MIT licence"
+html_theme, html_title, html_baseurl = "furo", "minipeft", ""
+extensions = ["myst_nb", "formulas", "sphinx_copybutton"]
+nb_execution_mode, nb_code_prompt_show, nb_code_prompt_hide = "off", "Show the code", "Hide the code"
+nb_merge_streams = True
+myst_enable_extensions, myst_heading_anchors = ["dollarmath", "colon_fence"], 3
+html_math_renderer = "katex"
+templates_path, html_static_path = [str(HERE / "templates")], [str(HERE / "static")]
+html_css_files, html_show_sourcelink, html_copy_source, html_use_index = ["site.css"], False, False, False
+html_favicon = str(HERE / "static" / "favicon.svg")
+html_theme_options = {"light_css_variables": {"color-brand-primary": "#005a94", "color-brand-content": "#005a94"},
+                      "dark_css_variables": {"color-brand-primary": "#6cb8f0", "color-brand-content": "#6cb8f0"},
+                      "navigation_with_keys": True}  # fmt: skip
+pygments_style, pygments_dark_style = "a11y-high-contrast-light", "a11y-high-contrast-dark"
+copybutton_exclude = ".linenos, .gp, .go"
+
+
+def accessible(app, pagename, templatename, context, doctree):
+    """What axe asks for, where the theme has no setting: levels of captions, and keys for what scrolls."""
+    if "furo_navigation_tree" in context:
+        tree = context["furo_navigation_tree"]
+        context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+    if "body" in context:
+        body = context["body"].replace("<pre>", '<pre tabindex="0">')
+        context["body"] = body.replace('<div class="table-wrapper', '<div tabindex="0" class="table-wrapper')
+
+
+def setup(app):
+    app.connect("html-page-context", accessible, priority=900)

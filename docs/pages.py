@@ -1,0 +1,350 @@
+"""What the site is made of: docs/build.py calls write(), and Sphinx reads what it has written."""
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import annotate
+import reference
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = {  # the pages of docs/, in the order of the navigation
+    "questions": "Questions people ask", "instruments": "Instruments", "huggingface": "Hugging Face", "speed": "Speed",
+    "data": "Data", "design": "Design", "teaching": "Teaching", "contributing": "Contributing",
+}  # fmt: skip
+
+
+@dataclass
+class Lesson:
+    number: str
+    stem: str  # of its files
+    title: str
+    minutes: int
+    needs: list  # numbers of other lessons
+    about: str  # its first paragraph
+
+    @property
+    def address(self):
+        return f"notebooks/{self.stem}"
+
+
+def prose(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
+def lessons():
+    """All lessons, with what their first paragraphs say of them.  Raises: ValueError for one that says no minutes"""
+    found = []
+    for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+        text = prose(path)
+        title = re.match(r"# (.*)", text)
+        minutes = re.search(r"\b(\d+) minutes", text)
+        if not title or not minutes:
+            raise ValueError(f"{path.name} needs a title, `# NN. ...`, and the words `NN minutes`")
+        needs = re.search(r"(?:You need|Needs:?) ([^\n]*?)(?:\.(?=\s|$)|\n)", text + "\n")
+        numbers = re.findall(r"\b\d\d\b", needs[1]) if needs and "lesson" in needs[1] else []
+        about = next((p for p in text.split("\n\n")[1:] if not p.startswith(("#", "```"))), "")
+        found.append(Lesson(path.name[:2], path.stem, title[1], int(minutes[1]), sorted(set(numbers)), about))
+    return found
+
+
+def write(src, extra):
+    """All sources of the site into `src`, what is only copied into `extra`."""
+    course = lessons()
+    addresses = {lesson.number: lesson.address for lesson in course}
+    files = {}
+    for lesson in course:
+        files[f"notebooks/{lesson.stem}.ipynb"] = notebook(lesson, course)
+        for kind in ("exercises", "solutions"):
+            if (ROOT / "notebooks" / kind / f"{lesson.stem}.ipynb").exists():
+                files[f"notebooks/{kind}/{lesson.stem}.ipynb"] = beside(lesson, kind)
+    for module in annotate.modules():
+        files[annotate.address(module) + ".rst"] = annotate.page(module, addresses)
+    for file in sorted({file for file, *_ in annotate.tests()}):
+        files[f"source/tests/{file[:-3]}.rst"] = annotate.test_page(file)
+    files["source/index.rst"] = source_index()
+    for name in DOCS:
+        file = ROOT / "CONTRIBUTING.md" if name == "contributing" else ROOT / "docs" / f"{name}.md"
+        files[f"docs/{name}.md"] = document(file.read_text(encoding="utf-8"), DOCS[name])
+    files |= {f"reference/{name}": text for name, text in reference.pages(src / "reference", addresses).items()}
+    files |= {"index.md": home(course), "course.md": course_map(course)}
+    for name, text in files.items():
+        (src / name).parent.mkdir(parents=True, exist_ok=True)
+        (src / name).write_text(text, encoding="utf-8")
+    shutil.copy(ROOT / "docs" / "methods.png", src)
+    for name in ("tour.png", "methods.png"):
+        shutil.copy(ROOT / "docs" / name, src / "docs")
+    for path in sorted((ROOT / "notebooks").rglob("[0-9][0-9]_*.ipynb")):
+        target = extra / "download" / path.relative_to(ROOT / "notebooks")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+
+
+# Lessons
+
+
+def read_notebook(path, up):
+    """A notebook for myst-nb: alt text where it looks for it, set-up folded, files of the source as links."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                alt = output.get("metadata", {}).get("image/png", {}).get("alt")
+                if not alt:
+                    raise ValueError(f"{path.name}: a figure has no alt text")
+                cell["metadata"]["mystnb"] = {"image": {"alt": alt}}
+        if cell["cell_type"] == "markdown":
+            cell["source"] = linked("".join(cell["source"]), up)
+        elif "Opened alone, in Colab?" in "".join(cell["source"]):
+            cell["metadata"]["tags"] = sorted({*cell["metadata"].get("tags", []), "hide-input"})
+            cell["metadata"].setdefault("mystnb", {})["code_prompt_show"] = "Show the imports"
+    return notebook
+
+
+def linked(text, up):
+    """`minipeft/methods/lora.py` in a text, where it is not a link yet, as a link to its annotated page."""
+
+    def link(match):
+        module = match[1].replace("/", ".")
+        return f"[{match[0]}]({up}{annotate.address(module)}.rst)" if module in annotate.modules() else match[0]
+
+    return re.sub(r"(?<!\[)`minipeft/([\w/]+)\.py`(?!\])", link, text)
+
+
+def notebook(lesson, course):
+    content = read_notebook(ROOT / "notebooks" / f"{lesson.stem}.ipynb", "../")
+    by_number = {other.number: other for other in course}
+    needs = ", ".join(f'<a href="{by_number[n].stem}.html">{n}</a>' for n in lesson.needs if n in by_number)
+    items = [
+        f"<li>{lesson.minutes} minutes</li>",
+        f"<li>needs lesson{'s' * (len(lesson.needs) > 1)} {needs}</li>" * bool(needs),
+    ]
+    items.append(
+        f'<li><a class="download" href="../download/{lesson.stem}.ipynb" download>Download the notebook</a></li>'
+    )
+    items.append('<li><a href="../course.html">Map of the course</a></li>')
+    bar = f'<ul class="bar">{"".join(items)}</ul>'
+    first = content["cells"][0]
+    title, _, rest = "".join(first["source"]).partition("\n")
+    first["source"] = f"{title}\n\n{bar}\n{rest}"
+    if (ROOT / "notebooks" / "exercises" / f"{lesson.stem}.ipynb").exists():
+        after = (
+            f'<details class="work"><summary>Exercises and solutions</summary>\n'
+            f'<ul><li><a href="exercises/{lesson.stem}.html">Exercises</a> '
+            f'(<a href="../download/exercises/{lesson.stem}.ipynb" download>notebook</a>): they check themselves.</li>\n'
+            f'<li><a href="solutions/{lesson.stem}.html">Solutions</a>, for afterwards.</li></ul></details>'
+        )
+        content["cells"].append({"cell_type": "markdown", "id": "work", "metadata": {}, "source": after})
+    return json.dumps(content)
+
+
+def beside(lesson, kind):
+    """The exercises of a lesson, or their solutions."""
+    content = read_notebook(ROOT / "notebooks" / kind / f"{lesson.stem}.ipynb", "../../")
+    first = content["cells"][0]
+    title, _, rest = "".join(first["source"]).partition("\n")
+    bar = (
+        f'<ul class="bar"><li><a href="../{lesson.stem}.html">Back to lesson {lesson.number}</a></li>'
+        f'<li><a class="download" href="../../download/{kind}/{lesson.stem}.ipynb" download>'
+        "Download the notebook</a></li></ul>"
+    )
+    first["source"] = f"{title}\n\n{bar}\n{rest}"
+    content["metadata"]["orphan"] = True
+    return json.dumps(content)
+
+
+def tiers(course):
+    """Lessons by the length of the longest way to them: [[those that need nothing], ...]."""
+    depth, by_number = {}, {lesson.number: lesson for lesson in course}
+    for lesson in course:  # what a lesson needs stands before it
+        depth[lesson.number] = 1 + max((depth[n] for n in lesson.needs if n in depth), default=-1)
+    return [[by_number[n] for n in depth if depth[n] == level] for level in range(max(depth.values()) + 1)]
+
+
+def short(lesson):
+    return re.sub(r"^\d\d\. ", "", lesson.title)
+
+
+def plain(text):
+    """Markdown without its marks."""
+    return re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text.replace("**", "").replace("`", ""))
+
+
+def course_map(course):
+    """What needs what, as boxes in rows, each with its links; and the list."""
+    leads = {lesson.number: [o.number for o in course if lesson.number in o.needs] for lesson in course}
+    stems = {lesson.number: lesson.stem for lesson in course}
+
+    def links(numbers):
+        return ", ".join(f'<a href="notebooks/{stems[n]}.html">{n}</a>' for n in numbers if n in stems)
+
+    rows = []
+    for tier in tiers(course):
+        boxes = []
+        for lesson in tier:
+            needs = f'<span class="edge">needs {links(lesson.needs)}</span>' if lesson.needs else ""
+            to = f'<span class="edge">leads to {links(leads[lesson.number])}</span>' if leads[lesson.number] else ""
+            boxes.append(
+                f'<li>{needs}<a class="title" href="notebooks/{lesson.stem}.html"><b>{lesson.number}</b> {short(lesson)}</a>'
+                f'<span class="minutes">{lesson.minutes} minutes</span>{to}</li>'
+            )
+        rows.append(f'<ul class="tier">{"".join(boxes)}</ul>')
+    table = ["| lesson | minutes | needs | in short |", "|---|---|---|---|"]
+    for lesson in course:
+        needs = ", ".join(lesson.needs) or "nothing"
+        about = plain(" ".join(lesson.about.split()))
+        table.append(f"| [{lesson.title}]({lesson.address}.ipynb) | {lesson.minutes} | {needs} | {about} |")
+    newline = "\n"
+    return f"""# The course
+
+{len(course)} lessons, {sum(lesson.minutes for lesson in course) / 60:.0f} hours of reading in all, and exercises.
+In the map, each lesson stands below what it needs. Lesson 00 shows everything once,
+without the reasons; from 01 on nothing is taken on trust.
+
+<div class="map">{"".join(rows)}</div>
+
+## All lessons
+
+{newline.join(table)}
+
+Exercises, and their solutions, are at the end of each lesson. To run the lessons instead of reading them,
+`pip install -e ".[lessons]"` in a clone, then `minipeft lessons DIR` copies them to a folder of yours. Whoever teaches
+finds times and common mistakes [here](docs/teaching.md).
+"""
+
+
+# The rest
+
+
+def home(course):
+    """The first page.  What was written before and after stands in README.md, and is taken from there."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    said = re.search(
+        r"(Before and after.*?)\n\n```text\n(.*?)```\n\n(.*?)\n\n!\[(.*?)\]\(docs/methods.png\)", readme, re.DOTALL
+    )
+    if not said:
+        raise ValueError("README.md has no text before and after, followed by docs/methods.png")
+    before, samples, after, alt = said.groups()
+    pairs = []
+    for pair in samples.strip().split("\n\n"):
+        lines = re.findall(r"^(\w+) {2,}(.*(?:\n +.*)*)", pair, re.MULTILINE)
+        pairs.append("".join(f"<dt>{who}</dt><dd>{' '.join(text.split())}</dd>" for who, text in lines))
+    listed = "\n".join(f"notebooks/{lesson.stem}" for lesson in course)
+    documents = "\n".join(f"{title} <docs/{name}>" for name, title in DOCS.items())
+    first, lora = course[0], next(lesson for lesson in course if lesson.stem.endswith("write_lora"))
+    perplexity = after.split(". (")[0] + "."
+    return f"""---
+hide-toc: true
+---
+# minipeft
+
+<p class="lead">Parameter-efficient fine-tuning that you can read: a small GPT-2 in NumPy, its forward and backward
+written by hand. LoRA, adapters, prefix tuning and their relatives are put into it one by one, each with its equations beside its code.</p>
+
+<ul class="doors">
+<li><a href="course.html"><b>Take the course</b><span>{len(course)} lessons from one derivative to your own
+adapter. Begin with <i>{short(first)}</i>, or go straight to <i>{short(lora)}</i>.</span></a></li>
+<li><a href="source/methods/lora.html"><b>Read the source</b><span>lora.py, annotated: the gradients of A and B, why
+B starts at zero, and the tests that check them. All other modules are there, too.</span></a></li>
+<li><a href="#use-it"><b>Use it</b><span>One command to try it;
+LoRA on a text of yours, or on your own GPT-2 folder.</span></a></li>
+</ul>
+
+## Before and after
+
+{before.partition("Before and after, with ")[2][:1].upper()}{before.partition("Before and after, with ")[2][1:]}
+
+<dl class="samples">{'</dl><dl class="samples">'.join(pairs)}</dl>
+
+{perplexity} So small a model does not write good sentences. But one can see what it is writing about.
+
+## Four methods in one block
+
+Grey is frozen, blue is trained. [All methods](reference/methods.rst), each with its drawing and its equation.
+
+<div class="wide" tabindex="0">
+
+![{alt}](methods.png)
+
+</div>
+
+## Use it
+
+In a clone, with Python 3.10 or newer. This sets up, and fine-tunes the shipped model on a new text by five methods:
+
+```sh
+{re.search(r"^    (python3 -m venv .*minipeft tour)$", readme, re.MULTILINE)[1]}
+```
+
+Then, after `. .venv/bin/activate`:
+
+| | |
+|---|---|
+| LoRA on a text of yours | `minipeft finetune FILE.txt` |
+| LoRA on your own GPT-2 folder | `minipeft finetune FILE.txt --base FOLDER`: [Hugging Face](docs/huggingface.md) |
+| an adapter to `peft`, and back | `minipeft export`, `minipeft import` |
+| in Python | [the functions](reference/index.rst), one example each |
+| how do I ...? | [questions people ask](docs/questions.md) |
+
+```{{toctree}}
+:hidden:
+:caption: Lessons
+:maxdepth: 1
+
+Map of the course <course>
+{listed}
+```
+```{{toctree}}
+:hidden:
+:caption: Source and reference
+:maxdepth: 1
+
+The source, annotated <source/index>
+reference/index
+reference/methods
+reference/commands
+```
+```{{toctree}}
+:hidden:
+:caption: More
+:maxdepth: 1
+
+{documents}
+```
+"""
+
+
+def source_index():
+    """The modules in groups, each with the first sentence of its docstring."""
+    setter = annotate.Typesetter()
+    out = ["The source, annotated\n=====================\n"]
+    out.append(
+        "What each module says of itself, its equations typeset, stands beside its code; the gradients beside the "
+        "backward that computes them. Names are links to where they are defined; under each class are the tests that hold it. Begin with "
+        ":doc:`methods/lora`, or with :doc:`model/module`, the contract of all layers.\n"
+    )
+    groups = {**annotate.FOLDERS, "": "Writing text"}
+    for folder, title in groups.items():
+        names = [m for m in annotate.modules() if m.rpartition(".")[0] == folder]
+        out.append(f"{title}\n{'-' * len(title)}\n")
+        for module in names:
+            about = annotate.first_sentence(module)
+            out.append(f":doc:`{module.replace('.', '/')}`\n   {setter.text(about)}\n")
+        entries = "\n".join(f"   {m.rpartition('.')[2]}.py <{m.replace('.', '/')}>" for m in names)
+        out.append(f".. toctree::\n   :hidden:\n\n{entries}\n")
+    return "\n".join(out)
+
+
+def document(text, title):
+    """A page of docs/: its links lead to pages of the site."""
+    text = (
+        text.replace("](docs/", "](")
+        .replace("](CONTRIBUTING.md", "](contributing.md")
+        .replace("](../CONTRIBUTING.md", "](contributing.md")
+    )
+    text = re.sub(r"\]\(((?:\.\./)?notebooks/[\w/]+)\.md", r"](\1.ipynb", text)
+    text = re.sub(r"\[([^\]]+)\]\(\.\./(?:minipeft|tests|README)[^)]*\)", r"\1", text)
+    return linked(text, "../")

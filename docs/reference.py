@@ -1,0 +1,209 @@
+"""The reference: public names from their docstrings, the methods with their drawings, the commands from their own help."""
+
+import contextlib
+import html
+import inspect
+import io
+import os
+import re
+from textwrap import indent
+
+import annotate
+from examples import EXAMPLES
+from typeset import Typesetter, mathematics
+
+import minipeft
+from minipeft.__main__ import COMMANDS
+from minipeft.__main__ import parse as parse_command
+from minipeft.interop.peft_methods import translation
+from minipeft.lab.diagram import draw
+from minipeft.lab.methods_table import sentence, trains
+
+GROUPS = {
+    "model": "The model", "model.functional": "Mathematics without parameters", "methods": "Methods",
+    "training": "Training", "generation": "Writing text", "lab.gradcheck": "Checking gradients", "lab.ledger": "Counting",
+}  # fmt: skip
+ROLE = ".. role:: raw-html(raw)\n   :format: html\n"
+
+
+def pages(folder, lessons):
+    """{name of the file: its text}; drawings are saved into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    setter = Typesetter(lambda number: f"../{lessons[number]}.html" if number in lessons else None, address_of)
+    return {"index.rst": index(setter), "methods.rst": methods(setter, folder), "commands.rst": commands()}
+
+
+def address_of(name):
+    module = annotate.everywhere().get(name)
+    return f"../{annotate.address(module)}.html#py-{name}" if module else None
+
+
+def title(text, line="="):
+    return f"{text}\n{line * len(text)}\n"
+
+
+def index(setter):
+    out = [ROLE, title("Public names")]
+    out.append(
+        "What ``from minipeft import ...`` brings. Every name has an example, and a test runs it. Each is linked to its "
+        "annotated source.\n"
+    )
+    for home, heading in GROUPS.items():
+        out.append(title(heading))
+        for name in sorted(minipeft.PUBLIC[home].split(), key=str.lower):
+            out.append(entry(setter, name, getattr(minipeft, name)))
+    return "\n".join(out)
+
+
+def entry(setter, name, thing):
+    """A public name: how it is called, what its docstring says, its public methods, its example."""
+    out = [title(name, "-")]
+    kind = "class" if inspect.isclass(thing) else "function"
+    source = address_of(name)
+    if callable(thing):
+        where = f' <a class="source" href="{source}">{kind}, annotated source</a>' if source else ""
+        out.append(raw(f'<p class="signature"><code>{html.escape(signature(name, thing))}</code>{where}</p>'))
+        out.append(setter.rst(inspect.getdoc(thing) or ""))
+    else:
+        out.append("The methods by their names: a dict of classes, in the order of :doc:`methods`.")
+    if inspect.isclass(thing):
+        rows = []
+        for key, value in vars(thing).items():
+            doc = (
+                inspect.getdoc(value)
+                if inspect.isfunction(value) and not key.startswith("_") and value.__doc__
+                else None
+            )
+            if doc:
+                rows.append(f"``{signature(key, value)}``\n{indent(setter.rst(doc), '   ')}")
+        if rows:
+            out.append("\n\n".join(rows))
+    out.append(".. code-block:: pycon\n\n" + indent(EXAMPLES[name].strip(), "   "))
+    return "\n\n".join(out) + "\n"
+
+
+def raw(text):
+    return ".. raw:: html\n\n" + indent(text, "   ")
+
+
+def signature(name, thing):
+    """As it is called, without annotations."""
+    call = inspect.signature(thing)
+    kept = [p.replace(annotation=p.empty) for p in call.parameters.values() if p.name != "self"]
+    return f"{name}{call.replace(parameters=kept, return_annotation=inspect.Signature.empty)}"
+
+
+# Methods
+
+
+def layers_of(module):
+    """The classes of a module whose docstrings have equations for `forward` or `path`."""
+    nodes = annotate.definitions(annotate.modules()[module]).values()
+    return [node for node in nodes if annotate.ast.get_docstring(node) and isinstance(node, annotate.ast.ClassDef)]
+
+
+def equations(method):
+    """[(class, its equations forward)] of the layers in the module of a method."""
+    module, found = method.__module__.removeprefix("minipeft."), []
+    for node in layers_of(module):
+        rows = [line.strip() for line in annotate.ast.get_docstring(node).splitlines() if line.startswith("    ")]
+        pieces = [piece.strip(" ,;") for row in rows for piece in re.split(" {3,}", row)]
+        pieces = [piece for piece in pieces if re.match(r"[^ ]+ = ", piece) and not annotate.is_gradient(piece)]
+        if pieces and node.name not in annotate.settings_of(module):
+            found.append((node.name, pieces))
+    return found
+
+
+def peft_name(method):
+    files = translation(method)
+    return " or ".join(f"``{name}``" for name in files.types) if files else "none"
+
+
+def methods(setter, folder):
+    """One section a method: what it trains, where it acts, its equation, its drawing."""
+    from minipeft import METHODS, get_peft_model, load_base
+
+    out = [ROLE, title("All methods")]
+    out.append(
+        "Made from the methods themselves. Grey is frozen, blue is trained, in one block of the base ``english``, with the "
+        "settings a user gets who sets nothing.\n"
+    )
+    out.append(table(METHODS))
+    for name, method in METHODS.items():
+        model = get_peft_model(load_base("english", "float32"), method())
+        picture = draw(model)
+        picture.save(folder / f"{name}.png", dpi=110)
+        trained, total = counted(model)
+        module = method.__module__.removeprefix("minipeft.")
+        start = "the base" if method.identity_at_init else "not the base"
+        about = [
+            f"- It trains {setter.text(trains(method))}: here {trained:,} of {total:,}, {trained / total:.2%}.",
+            f"- At the start it is {start}; it can{'' if method.merges else 'not'} be merged into the weights.",
+            f"- On the command line: ``--method {name}``. In Hugging Face's peft: {peft_name(method)}.",
+            f"- :doc:`{module.rpartition('.')[2]}.py, annotated </{annotate.address(module)}>`",
+        ]
+        out += [
+            f".. _method-{name}:\n",
+            title(f"{method.__name__}", "-"),
+            setter.text(sentence(method)) + ".\n",
+            "\n".join(about),
+            "",
+        ]
+        for layer, rows in equations(method):
+            out += [f"``{layer}``:", "", *(f"{math}\n" for math in mathematics(rows))]
+        alt = " ".join(picture.alt.split())
+        out.append(f".. image:: {name}.png\n   :alt: {alt}\n   :class: drawing\n")
+    return "\n".join(out)
+
+
+def table(methods):
+    rows = ["   * - method\n     - it trains\n     - acts on\n     - starts as\n     - merges\n     - in peft"]
+    for name, method in methods.items():
+        targets = getattr(method(), "targets", None)
+        targets = (targets,) if isinstance(targets, str) else targets
+        acts = ", ".join(f"``{target}``" for target in targets) if targets else "the model"
+        cells = [f":ref:`{method.__name__} <method-{name}>`", Typesetter().text(trains(method)), acts]
+        cells += [
+            "the base" if method.identity_at_init else "not the base",
+            "yes" if method.merges else "no",
+            peft_name(method),
+        ]
+        rows.append("\n".join(f"   {'* ' if not i else '  '}- {cell}" for i, cell in enumerate(cells)))
+    return ".. list-table::\n   :header-rows: 1\n\n" + "\n".join(rows) + "\n"
+
+
+def counted(model):
+    """(numbers that are trained, all numbers)"""
+    sizes = {id(p): (p.data.size, p.requires_grad) for _, p in model.named_parameters()}.values()
+    return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)
+
+
+# Commands
+
+
+def commands():
+    out = [title("The command line")]
+    out.append("Each command's own help, as it prints it.\n")
+    for name, about in {"": "", **COMMANDS}.items():
+        out.append(title(f"minipeft {name}".strip(), "-"))
+        if about:
+            out.append(f"To {about}." + "\n")
+        out.append(".. code-block:: text\n\n" + indent(help_of(name), "   ") + "\n")
+    return "\n".join(out)
+
+
+def help_of(name):
+    """What `minipeft NAME --help` prints, on a screen of 96 columns."""
+    before, printed = os.environ.get("COLUMNS"), io.StringIO()
+    os.environ["COLUMNS"] = "96"
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+            parse_command([*([name] if name else []), "--help"])
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
+    if not printed.getvalue().strip():
+        raise ValueError(f"minipeft {name} --help printed nothing")
+    return re.sub(r"\x1b\[[0-9;]*m", "", printed.getvalue().rstrip())

@@ -1,0 +1,88 @@
+"""What the site is made from: examples run, papers are known, equations become TeX.  CI builds and checks the pages."""
+
+import ast
+import doctest
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import minipeft
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def module_of_docs(name):
+    spec = importlib.util.spec_from_file_location(f"site_{name}", ROOT / "docs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+examples, typeset = module_of_docs("examples"), module_of_docs("typeset")
+FILES = [file for part in ("model", "methods", "training") for file in sorted((ROOT / "minipeft" / part).glob("*.py"))]
+
+
+@pytest.mark.parametrize("name", sorted(minipeft.__all__))
+def test_every_public_name_has_an_example_that_runs(name):
+    text = examples.EXAMPLES[name]
+    assert re.search(rf"\b{name}\b", text)
+    test = doctest.DocTestParser().get_doctest(text, {}, name, "docs/examples.py", 0)
+    assert any(example.want for example in test.examples)
+    assert doctest.DocTestRunner().run(test).failed == 0
+
+
+def test_there_are_no_examples_of_what_is_not_public():
+    assert examples.EXAMPLES.keys() == set(minipeft.__all__)
+
+
+def docstrings(file):
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    nodes = [node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, kinds)]
+    return [(node, ast.get_docstring(node)) for node in nodes if ast.get_docstring(node)]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.name}")
+def test_papers_that_a_docstring_cites_are_known(file):
+    for _, text in docstrings(file):
+        typeset.cited(text)
+
+
+def test_a_paper_that_is_not_known_is_refused():
+    with pytest.raises(ValueError, match="Nobody et al"):
+        typeset.cited("As in Nobody et al., 2020, it is.")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.name}")
+def test_the_braces_of_every_equation_match(file):
+    for node, text in docstrings(file):
+        if isinstance(node, ast.ClassDef):
+            for line in (line.strip() for line in text.splitlines() if line.startswith("    ")):
+                formula = typeset.tex(line).replace(r"\{", "").replace(r"\}", "")
+                assert formula.count("{") == formula.count("}"), line
+
+
+@pytest.mark.parametrize(
+    ("line", "formula"),
+    [
+        ("y = x W + b", "y = x\\,W + b"),
+        ("dA = xᵀ dh", "dA = x^\\top \\,dh"),
+        ("s = α / √r", "s = α / \\sqrt{r}"),
+        ("p = softmax(z)", "p = \\operatorname{softmax}(z)"),
+        ("x̂ = (x − mean x) / σ", "\\hat{x} = (x - \\operatorname{mean}\\,x) / σ"),
+        ("dx = base's dx + dh Aᵀ", "dx =\\ \\text{base's}\\ dx + dh\\,A^\\top "),
+    ],
+)
+def test_equations_become_tex(line, formula):
+    assert typeset.tex(line) == formula
+
+
+def test_a_docstring_becomes_prose_equations_and_fields():
+    text = "One sentence (Hu et al., 2021).\n\n    y = x W\n\nShapes:   x (N, D)"
+    out = typeset.Typesetter().rst(text)
+    assert "`Hu et al., 2021 <https://arxiv.org/abs/2106.09685>`__" in out
+    assert r"y &= x\,W" in out
+    assert ":Shapes: x (N, D)" in out
