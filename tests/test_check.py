@@ -127,8 +127,6 @@ LESSONS = [
     (check.lora_count, lambda a, b, r: r * (a + b), "✓"),
     (check.lora_count, lambda a, b, r: r * a * b, "A and B are thin"),
     (check.lora_count, lambda a, b, r: r * a, "which one is missing"),
-    (check.bits, lambda nats: nats / np.log(2), "✓"),
-    (check.bits, lambda nats: nats * np.log(2), "should be divided"),
     (check.who_trains, lambda m, method, rng: (m.requires_grad_(False), method.inject(m, rng)), "✓"),
     (
         check.who_trains,
