@@ -31,6 +31,14 @@ def test_the_longest_is_found_where_a_token_stands_twice():
     assert copied(np.array([1, 2, 3, 4, 5, 9]), text, run=3)[1].tolist() == [1, 2, 3, 4, 5]
 
 
+def test_no_stretch_reaches_across_the_end_of_a_line():
+    sample = np.arange(10, 30)
+    assert copied(sample, TEXT)[0] == 1
+    share, longest = copied(sample, TEXT, ends=[14, 25])
+    assert share == pytest.approx(10 / 20)  # 15 ... 24
+    assert longest.tolist() == list(range(15, 25))
+
+
 def test_a_text_shorter_than_a_run_holds_nothing():
     assert copied(np.arange(10), np.arange(3))[0] == 0
 

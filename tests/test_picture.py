@@ -42,3 +42,11 @@ def test_save_writes_for_print(picture, tmp_path, suffix, begins):
 def test_the_canvas_can_hold_several(tmp_path):
     _, axes = canvas(4, 2, 2, 3)
     assert np.shape(axes) == (2, 3)
+
+
+def test_lines_are_solid_whatever_style_is_set():
+    import matplotlib as mpl
+
+    with mpl.rc_context({"axes.prop_cycle": mpl.cycler(linestyle=["--", ":"])}):
+        _, axes = canvas(4, 2)
+    assert {axes.plot([1, 2])[0].get_linestyle() for _ in range(3)} == {"-"}

@@ -29,7 +29,8 @@ def content(number, sections=()):
             for heading, text in zip([section, *parts[1::2]], parts[::2], strict=True):
                 section = heading
                 texts.append((section, text))
-        texts += [(section, output.get("text", "")) for output in cell.get("outputs", [])]
+        for output in cell.get("outputs", []):
+            texts += [(section, output.get("text", "")), (section, output.get("data", {}).get("text/plain", ""))]
     return words("\n".join(text for section, text in texts if not sections or section in sections))
 
 

@@ -34,6 +34,6 @@ def run(args):
     written = write(base, args.prompt, args.length, args.temperature, args.top_k, args.seed)
     print(written)
     if learned is not None:
-        share, longest = copied(base.encode(written), learned)
+        share, longest = copied(base.encode(written), learned, ends=base.encode("\n"))
         print(f"\n{share:.0%} of it stands word for word in {args.check}, in runs of {RUN} tokens or more", end="")
         print(f"; the longest:\n{base.decode(longest).strip()}" if len(longest) else ".")

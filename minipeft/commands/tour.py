@@ -20,9 +20,10 @@ from .output import saved
 from .settings import at_least
 from .text import line, open_base, write
 
-T, N = 64, 8  # tokens in a stretch, stretches in a step
-LENGTH, TEMPERATURE = 32, 0.5  # of a sample: tokens, and how bold
+T, N = 48, 8  # tokens in a stretch, stretches in a step
+LENGTH, TEMPERATURE = 32, 0.4  # of a sample: tokens, and how bold
 DEFAULT = "lora,adapter,prefix,prompt,full"
+SETTINGS = {"lora": {"r": 4, "alpha": 8, "targets": ("*_proj", "*.c_fc")}}  # all six matrices; the others as they are
 PROMPTS = ("The climate", "The ocean", "Warm air", "Sea ice", "Rainfall")  # how held-out sentences begin, in turn
 
 
@@ -33,14 +34,14 @@ def methods_named(text):
         raise ValueError(f"there is no method {unknown[0]!r}; there are: {', '.join(METHODS)}")
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"{twice[0]} stands twice in --methods: a row for each is all there is to see")
-    return [(name, METHODS[name](), PROMPTS[i % len(PROMPTS)]) for i, name in enumerate(names)]
+    return [(name, METHODS[name](**SETTINGS.get(name, {})), PROMPTS[i % len(PROMPTS)]) for i, name in enumerate(names)]
 
 
 FIGURES = (".png", ".pdf", ".svg")
 
 
 def add_arguments(parser):
-    parser.add_argument("--steps", type=at_least(1), default=160, help="training steps of each method (default: 160)")
+    parser.add_argument("--steps", type=at_least(1), default=200, help="training steps of each method (default: 200)")
     parser.add_argument(
         "--seed", type=at_least(0), default=0, help="of the starting values, batches and samples (default: 0)"
     )
@@ -78,6 +79,7 @@ def run(args):
         f"tokens; {len(held_out.splitlines())} sentences are held out.\n"
     )
     rows = [one_method(*one, tokens.encode(train), new, old, args) for one in plan]
+    print("\n".join(f"{name}: {method}" for name, method, _ in plan) + "\n")
     print("How each begins, and goes on before (the base) and after, with the same draws:\n")
     print_samples(rows)
     print_table(rows, before, before_old)
@@ -117,7 +119,7 @@ def one_method(label, method, prompt, train, new, old, args):
         "ms": 1000 * float(np.median(history.seconds)),
         "activations": activations,
         "optimizer": optimizer_bytes(model),
-        "copied": copied(base.encode(sample), train)[0],
+        "copied": copied(base.encode(sample), train, ends=base.encode("\n"))[0],
         "sample_before": sample_before,
         "sample_after": sample,
     }

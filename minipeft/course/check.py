@@ -112,7 +112,8 @@ def answers(wanted, mistakes=None, /, tolerance=1e-5, **given):
         right, hint = compare(got, want, name, likely, tolerance)
         if not right and hint not in [known for _, known in likely]:
             hint = slip(got, want, name, tolerance) or hint
-        print(f"{name}: ✓ all {want.size} numbers are right" if right else f"{name}: ✗ {hint}")
+        said = "✓ right" if want.size == 1 else f"✓ all {want.size} numbers are right"
+        print(f"{name}: {said}" if right else f"{name}: ✗ {hint}")
 
 
 def slip(got, want, name, tolerance):

@@ -64,7 +64,8 @@ def attention_map(model, ids, layer=None, head=None, words=None, queries=None, m
     layers, heads = picked(layer, len(p), "layer"), picked(head, p[0].shape[1], "head")
     m, shown = p[0].shape[-1] - T, range(T)[queries or slice(None)]
     cell = min(0.28, (10.6 / len(heads) - 0.3) / (T + m + 1.6))  # inches
-    width, height = cell * (T + m + 1.6) + 0.25, cell * len(shown) + 0.8
+    words_below = 0.62 * label_size(cell) / 72 * max(len(word) for word in words)  # inches: they stand upright
+    width, height = cell * (T + m + 1.6) + 0.25, cell * len(shown) + 0.42 + max(0.38, words_below)
     size = max(3.4, width * len(heads) + 0.5), height * len(layers) + 0.3 + 0.3 * bool(title)
     figure, axes = canvas(*size, len(layers), len(heads), squeeze=False)
     said = []
@@ -74,7 +75,8 @@ def attention_map(model, ids, layer=None, head=None, words=None, queries=None, m
             ax.set_title(f"layer {i}, head {h}", loc="left", fontsize=9.5)
             if h != heads[0]:
                 ax.set_yticklabels([""] * len(shown))
-            said.append(f"layer {i}, head {h}: {most_seen(p[i][0, h], m, shown)}")
+            framed = f", framed {np.mean([p[i][0, h, r, m + c] for r, c in mark]):.2f}" if mark else ""
+            said.append(f"layer {i}, head {h}: {most_seen(p[i][0, h], m, shown)}{framed}")
     figure.supylabel("query", fontsize=9.5)
     figure.supxlabel("key" + (f" (P: the {m} virtual ones)" if m else ""), fontsize=9.5)
     if title:
@@ -106,7 +108,7 @@ def draw_map(ax, w, m, words, shown, mark, cell):
         )
     for r, c in mark:
         ax.add_patch(Rectangle((c - 0.5, r - 0.5), 1, 1, facecolor="none", edgecolor="#0072B2", linewidth=1.2))
-    size = float(np.clip(0.85 * 72 * cell, 5, 9))
+    size = label_size(cell)
     virtual = ["P"] * m if m <= 16 else ["P", *[""] * (m - 2), "P"]
     ax.set_xticks(at, [*virtual, *words], fontsize=size)
     ax.set_yticks(shown, [words[t] for t in shown], fontsize=size)
@@ -116,6 +118,11 @@ def draw_map(ax, w, m, words, shown, mark, cell):
     ax.set(xlim=(-m - gap - 0.7, T - 0.3), ylim=(last + 0.7, first - 0.7), aspect="equal")
     ax.grid(False)
     ax.spines[:].set_visible(False)
+
+
+def label_size(cell):
+    """Of the words at rows and columns, in points, for cells of so many inches."""
+    return float(np.clip(0.85 * 72 * cell, 5, 9))
 
 
 def picked(one, n, what):

@@ -14,6 +14,7 @@ COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000"]  # Okabe and It
 STYLES, MARKERS = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))], "osD^v"  # in greyscale the colours are alike
 FROZEN, TRAINED, LINE, FAINT = "#e9e9e9", "#0072B2", "#444444", "#9a9a9a"  # of a model that is drawn
 STYLE = {
+    "axes.prop_cycle": mpl.cycler(color=COLORS),  # and solid, whatever style a notebook has set
     "figure.facecolor": "white", "figure.constrained_layout.use": True, "axes.spines.top": False,
     "axes.spines.right": False, "axes.titlelocation": "left", "axes.grid": True, "grid.alpha": 0.25,
     "lines.linewidth": 2, "legend.frameon": False, "font.size": 10.5, "axes.titlesize": 11.5,

@@ -150,7 +150,7 @@ def results_of(tasks, jobs):
     except ModuleNotFoundError:  # it only saves time
         joblib = None
     backend, configured = joblib.parallel.get_active_backend() if joblib else (None, 1)
-    elsewhere = joblib is not None and (type(backend).__name__ != "LokyBackend" or configured != 1)
+    elsewhere = joblib is not None and (type(backend).__name__ != "LokyBackend" or configured not in (1, None))
     jobs = jobs or (None if elsewhere else joblib.cpu_count() if joblib else 1)
     if joblib is None or jobs == 1 or (len(tasks) == 1 and not elsewhere):
         yield from itertools.starmap(run, tasks)

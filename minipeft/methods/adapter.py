@@ -1,4 +1,7 @@
-"""Adapters: a small bottleneck network after or beside a frozen part (Houlsby et al., 2019; He et al., 2022)."""
+"""Adapters: a small bottleneck network after or beside a frozen part (Houlsby et al., 2019; He et al., 2022).
+
+Lesson 11 writes this layer by hand.
+"""
 
 from dataclasses import dataclass
 from typing import Literal

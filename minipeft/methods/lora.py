@@ -3,7 +3,7 @@
 get_peft_model freezes the model; here is what is put beside a frozen Linear.  As everywhere, y, backward = layer(x), and
 dx = backward(dy), which also adds to the gradients of what is trained.
 
-Lesson 06 writes this layer by hand; lessons 07, 08 and 09 choose its rank, its alpha and its dropout.
+Lesson 06 writes this layer by hand; lessons 07, 08 and 10 choose its rank, its alpha and its dropout.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""LoRA+: LoRA whose B learns faster than its A (Hayou et al., 2024)."""
+"""LoRA+: LoRA whose B learns faster than its A (Hayou et al., 2024).  Lesson 09 says at which α plain LoRA does the same."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,7 @@
-"""Prefix tuning: keys and values that no token wrote, learned for every layer (Li & Liang, 2021)."""
+"""Prefix tuning: keys and values that no token wrote, learned for every layer (Li & Liang, 2021).
+
+Lesson 12 writes this layer by hand.
+"""
 
 from dataclasses import dataclass, replace
 

@@ -1,6 +1,7 @@
 """Causal self-attention: a core without parameters, and the four projections around it.
 
-As everywhere, y, backward = layer(x), and dx = backward(dy), which also adds to the gradients of what is trained.
+As everywhere, y, backward = layer(x), and dx = backward(dy), which also adds to the gradients of what is trained.  Lesson 02
+derives both passes and looks at the maps.
 """
 
 from .functional import attend, attend_backward

@@ -3,7 +3,7 @@
 As everywhere, y, backward = layer(x), and dx = backward(dy), which also adds to the gradients of what is trained:
 W.add_grad(outer, x, dy) adds outer(x, dy) = xᵀ dy to the gradient of W, unless W is frozen.
 
-Lesson 01 writes Linear, GELU, LayerNorm and their chain by hand; lesson 09 is about Dropout.
+Lesson 01 writes Linear, GELU, LayerNorm and their chain by hand; lesson 10 is about Dropout.
 """
 
 from copy import copy

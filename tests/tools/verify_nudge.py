@@ -36,6 +36,7 @@ def run_lesson(path, nudge):
 
     import minipeft
     from minipeft import course, training
+    from minipeft.lab import sweeps
     from minipeft.training import loop, optimizers
 
     losses, plain_init, plain_fit, plain_rng = [], optimizers.Optimizer.__init__, loop.fit, np.random.default_rng
@@ -84,6 +85,7 @@ def run_lesson(path, nudge):
     printed, space = io.StringIO(), {"__name__": "lesson_under_test"}
     os.chdir(path.resolve().parent)
     course.starmap = lambda function, cases: list(itertools.starmap(function, cases))  # here, where fit is watched
+    sweeps.results_of = lambda tasks, jobs: itertools.starmap(sweeps.run, tasks)
     with contextlib.redirect_stdout(printed):
         for i, cell in enumerate(cells):
             name = f"<cell {i}>"
@@ -95,7 +97,12 @@ def run_lesson(path, nudge):
             )  # for inspect.getsource
             tree = ast.parse(cell.source, name)
             try:
+                last = (
+                    ast.Expression(tree.body.pop().value) if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+                )
                 exec(compile(tree, name, "exec"), space)
+                if last and (value := eval(compile(last, name, "eval"), space)) is not None:
+                    print(repr(value))  # a table, or the words of a picture: what nbval compares
             except Exception as error:
                 if "raises-exception" not in cell.metadata.get("tags", []):
                     raise

@@ -61,5 +61,5 @@ WRONG = {
         "weakest": lambda dW, r, alpha: (svd(dW)[0][:, -r:] * svd(dW)[1][-r:] * r / alpha, svd(dW)[2][-r:]),
         "once is enough": scaled(lambda r, alpha: (r / alpha) ** 2),
     },
-    "predict_rank_of_sum": {"directions the same": 4, "Kronecker": 16, "room": 96, "not answered": ...},
+    "predict_rank_of_sum": {"directions the same": 4, "Kronecker": 16, "room": 128, "not answered": ...},
 }

@@ -2,8 +2,8 @@
 
 
 def rate(wrong):
-    """A `new_rate` from wrong(lr, a, k, sgd): a is how much α grows, k how much r grows."""
-    return lambda lr, r, alpha, new_r, new_alpha, optimizer: wrong(lr, new_alpha / alpha, new_r / r, optimizer == "sgd")
+    """A `new_rate` from wrong(lr, a, sgd): a is how much α grows."""
+    return lambda lr, alpha, new_alpha, optimizer: wrong(lr, new_alpha / alpha, optimizer == "sgd")
 
 
 def last(wrong):
@@ -20,14 +20,13 @@ def three(base=1.0, path=1.0, dA=1.0, dB=1.0):
 
 WRONG = {
     "new_rate": {
-        "the rate is the old one": rate(lambda lr, a, k, sgd: lr),
-        "that is SGD's rule": rate(lambda lr, a, k, sgd: lr / a**2),
-        "takes larger steps": rate(lambda lr, a, k, sgd: lr * a),
-        "grows like r s": rate(lambda lr, a, k, sgd: lr * k / a),
-        "enters ΔW twice": rate(lambda lr, a, k, sgd: lr / a),
-        "SGD, α doubled: the rate": rate(lambda lr, a, k, sgd: lr if sgd else lr / a),
-        "a step grows like r s²": rate(lambda lr, a, k, sgd: lr * k**2 / a**2 if sgd else lr / a),
-        "nothing changed": rate(lambda lr, a, k, sgd: 2 * lr),
+        "the rate is the old one": rate(lambda lr, a, sgd: lr),
+        "the rule of plain descent": rate(lambda lr, a, sgd: lr / a**2),
+        "takes larger steps": rate(lambda lr, a, sgd: lr * a),
+        "enters ΔW twice": rate(lambda lr, a, sgd: lr / a),
+        "the other way round": rate(lambda lr, a, sgd: lr * a**2 if sgd else lr / a),
+        "three times as large": rate(lambda lr, a, sgd: lr if sgd else lr / a),
+        "nothing changed": rate(lambda lr, a, sgd: 2 * lr),
         "TypeError": lambda lr: lr,
     },
     "lora_scaled_last": {
@@ -52,5 +51,5 @@ WRONG = {
         "not α √r": lambda W, A, B, r, alpha, rslora=False: W + alpha * (r**0.5 if rslora else 1 / r) * A @ B,
         "with B = 0": lambda W, A, B, r, alpha, rslora=False: A @ B,
     },
-    "predict_sgd_step": {"how often does s enter?": "more", "for Adam": "as much", "not answered": ...},
+    "predict_half": {"How many factors": 50, "count the halves": 12.5, "not answered": ...},
 }  # fmt: skip

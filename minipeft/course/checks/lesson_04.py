@@ -42,7 +42,7 @@ def predict_gradient_rank(answer):
     """The rank of dW after 2 sequences of 5 tokens."""
     why = {1: "that would be one token. How many outer products are added up?",
            2: "does a sequence write one outer product, or one for each of its tokens?",
-           96: "the matrix has room for 96 directions. How many outer products are there?"}  # fmt: skip
+           128: "the matrix has room for 128 directions. How many outer products are there?"}  # fmt: skip
     check.prediction("predict the rank of a gradient", answer, 10, why)
 
 
@@ -115,11 +115,11 @@ def remember(fn):
 def rehearse(fn):
     """fn(draw_new, draw_old) -> batches(rng): half of the rows from each."""
 
-    def source(number):
-        return lambda rng: (np.full((8, 5), number), np.full((8, 5), number + 10))
+    def source(number, n=8):
+        return lambda rng: (np.full((n, 5), number), np.full((n, 5), number + 10))
 
-    def batch():
-        return fn(source(1), source(2))(np.random.default_rng(0))
+    def batch(n=8):
+        return fn(source(1, n), source(2, n))(np.random.default_rng(0))
 
     def shapes():
         ids, targets = batch()
@@ -135,6 +135,10 @@ def rehearse(fn):
         ids, targets = batch()
         return np.array_equal(np.asarray(ids) + 10, targets), "a row of ids and its targets come from different texts"
 
+    def four():
+        hint = "of two batches of 4 rows it should make one of 4: is the number of rows typed in?"
+        return np.shape(batch(4)[0]) == (4, 5), hint
+
     def draws():
         batches = fn(lambda rng: (rng.integers(9, size=(8, 5)),) * 2, lambda rng: (rng.integers(9, size=(8, 5)),) * 2)
         rng = np.random.default_rng(0)
@@ -142,5 +146,5 @@ def rehearse(fn):
             batches(rng)[0], batches(rng)[0]
         ), "every step should draw anew from the rng it is given"
 
-    checks = [("shapes", shapes), ("halves", halves), ("pairs", pairs), ("every step", draws)]
+    checks = [("shapes", shapes), ("halves", halves), ("pairs", pairs), ("other sizes", four), ("every step", draws)]
     check.report("rehearse", checks)

@@ -49,7 +49,7 @@ def predict_rank_of_sum(answer):
     """The rank of the sum of two adapters of rank 4."""
     why = {4: "are the two adapters' directions the same?",
            16: "ranks multiply in a Kronecker product, not in a sum. How many outer products are there?",
-           96: "the sum has room for 96. How many outer products is it made of?"}  # fmt: skip
+           128: "the sum has room for 128. How many outer products is it made of?"}  # fmt: skip
     check.prediction("predict the rank of a sum", answer, 8, why)
 
 

@@ -4,42 +4,32 @@ import numpy as np
 
 from .. import check
 
-__all__ = ["lora_scaled_last", "merged", "new_rate", "predict_sgd_step"]
+__all__ = ["lora_scaled_last", "merged", "new_rate", "predict_half"]
 
 
 def new_rate(fn):
-    """fn(lr, r, alpha, new_r, new_alpha, optimizer) -> the rate that keeps the first step's size, s = α/r."""
+    """fn(lr, alpha, new_alpha, optimizer) -> the rate that keeps the size of the first step, at one rank."""
 
     def rate(*case):
         return np.asarray(fn(*case), float)
 
     def same():
-        return check.compare(rate(0.01, 4, 16, 4, 16, "adam"), 0.01, "with nothing changed, the rate")
+        return check.compare(rate(0.01, 16, 16, "adam"), 0.01, "with nothing changed, the rate")
 
     def adam():
-        moved = check.compare(rate(0.01, 4, 16, 4, 32, "adam"), 0.005, "Adam, α doubled: the rate", [
+        return check.compare(rate(0.01, 16, 32, "adam"), 0.005, "Adam, α doubled: the rate", [
             (0.01, "the rate is the old one, though α doubled: what does s do to a step?"),
-            (0.01 / 4, "that is SGD's rule: Adam divides the gradient by its own size"),
+            (0.01 / 4, "that is the rule of plain descent: Adam divides the gradient by its own size"),
             (0.02, "the other way round: a larger α takes larger steps"),
-        ])  # fmt: skip
-        if not moved[0]:
-            return moved
-        return check.compare(rate(0.01, 4, 16, 16, 16, "adam"), 0.01, "Adam, r four times as large, the same α: the rate", [
-            (0.04, "s is a quarter, but r terms add up: a step grows like r s"),
         ])  # fmt: skip
 
     def sgd():
-        moved = check.compare(rate(0.01, 4, 16, 4, 32, "sgd"), 0.0025, "SGD, α doubled: the rate", [
-            (0.005, "s enters ΔW twice: in s A B, and in the gradient of B"),
-            (0.04, "the other way round: a larger α takes larger steps"),
-        ])  # fmt: skip
-        if not moved[0]:
-            return moved
-        return check.compare(rate(0.01, 4, 16, 16, 16, "sgd"), 0.04, "SGD, r four times as large, the same α: the rate", [
-            (0.16, "s² is a sixteenth, but r terms add up: a step grows like r s²"),
+        return check.compare(rate(0.01, 16, 48, "sgd"), 0.01 / 9, "plain descent, α three times as large: the rate", [
+            (0.01 / 3, "s enters ΔW twice: in s A B, and in the gradient of B"),
+            (0.09, "the other way round: a larger α takes larger steps"),
         ])  # fmt: skip
 
-    check.report("new_rate", [("special case", same), ("Adam", adam), ("SGD", sgd)])
+    check.report("new_rate", [("special case", same), ("Adam", adam), ("plain descent", sgd)])
 
 
 def lora_scaled_last(fn):
@@ -86,11 +76,11 @@ def lora_scaled_last(fn):
     check.report("lora_scaled_last", checks)
 
 
-def predict_sgd_step(answer):
-    """ "more", "as much" or "less"."""
-    check.prediction("predict_sgd_step", answer, "less", {
-        "more": "r terms add up, that is right. But what happens to s = α/r, and how often does s enter?",
-        "as much": "that is so for Adam. How often does s enter ΔW with SGD?",
+def predict_half(answer):
+    """Per cent of ΔW that are left when A and B are halved."""
+    check.prediction("predict_half", answer, 25, {
+        50: "that is what half of s would leave. How many factors were halved here?",
+        12.5: "s is not touched: count the halves again",
     })  # fmt: skip
 
 

@@ -4,138 +4,111 @@ import numpy as np
 
 from .. import check
 
-__all__ = ["dropout", "path_variance", "predict_merged_change", "row_dropped_lora"]
+__all__ = ["carried_rate", "faster_rates", "lora_rate", "predict_plus_sgd"]
 
 
-def predict_merged_change(answer):
-    """The size of the merged change, against s A B: "half", "the same" or "double"."""
-    answer = "the same" if check.plain(answer) == "same" else answer
-    check.prediction("predict the merge", answer, "the same", {
-        "half": "half of the inputs were dropped, but what happened to the others?",
-        "double": "the numbers that were kept were doubled, but how many were there? And is a mask drawn in a merge?",
+def lora_rate(fn):
+    """fn(full, T, d, alpha) -> the rate of LoRA that goes as far in T steps as full fine-tuning at the rate full."""
+
+    def estimate(full, T, d, alpha):
+        a, b, c = alpha * d, alpha / 3**0.5, -d * full * T
+        return (-b + (b * b - 4 * a * c) ** 0.5) / (2 * a) / T
+
+    def rate(*case):
+        return np.asarray(fn(*case), float)
+
+    def one_step():
+        case = (1e-9, 1, 64, 8)  # so short a way that A hardly moves
+        return check.compare(rate(*case) / 1e-9, 3**0.5 * 64 / 8, "for a very short way, the factor", [
+            (64 / 8, "for a very short way, the factor lacks √3: how large is h beside x?"),
+            (8 / 64 / 3**0.5, "the factor is upside down: LoRA has fewer pushes, so its rate is larger"),
+        ], tolerance=1e-4)  # fmt: skip
+
+    def moving():
+        case = (3e-4, 11, 64, 8)
+        return check.compare(rate(*case), estimate(*case), "the rate", [
+            (case[0] * 3**0.5 * 64 / 8, "that is the first step only: h grows by d u while A moves"),
+            (estimate(*case) * 11, "that is u, the way: how many steps share it?"),
+            (estimate(3e-4, 1, 64, 8), "what full fine-tuning has travelled is its rate times T"),
+        ])  # fmt: skip
+
+    def others():
+        for case in ((1e-4, 100, 256, 32), (2e-3, 3, 16, 1)):
+            right, hint = check.compare(rate(*case), estimate(*case), f"for full, T, d, alpha = {case}, the rate")
+            if not right:
+                return right, hint
+        return True, ""
+
+    check.report("lora_rate", [("special case", one_step), ("value", moving), ("other sizes", others)])
+
+
+def carried_rate(fn):
+    """fn(lr, r, alpha, new_r, new_alpha, optimizer) -> the rate that keeps the first step's size, s = α/r."""
+
+    def rate(*case):
+        return np.asarray(fn(*case), float)
+
+    def same():
+        return check.compare(rate(0.01, 4, 16, 4, 16, "adam"), 0.01, "with nothing changed, the rate")
+
+    def adam():
+        moved = check.compare(rate(0.01, 4, 16, 4, 32, "adam"), 0.005, "Adam, α doubled: the rate", [
+            (0.01, "the rate is the old one, though α doubled: what does s do to a push?"),
+            (0.01 / 4, "that is the rule of SGD: Adam divides the gradient by its own size"),
+            (0.02, "the other way round: a larger α takes larger steps"),
+        ])  # fmt: skip
+        if not moved[0]:
+            return moved
+        return check.compare(rate(0.01, 4, 16, 16, 16, "adam"), 0.01, "Adam, r four times as large: the rate", [
+            (0.04, "s is a quarter, but there are four times as many pushes: a step goes with r s"),
+            (0.0025, "there are four times as many pushes, but s is a quarter: a step goes with r s"),
+        ])  # fmt: skip
+
+    def sgd():
+        moved = check.compare(rate(0.01, 4, 16, 4, 32, "sgd"), 0.0025, "SGD, α doubled: the rate", [
+            (0.005, "s stands in the gradient of B, too, and SGD does not forget it"),
+            (0.04, "the other way round: a larger α takes larger steps"),
+        ])  # fmt: skip
+        if not moved[0]:
+            return moved
+        return check.compare(rate(0.01, 4, 16, 16, 16, "sgd"), 0.04, "SGD, r four times as large: the rate", [
+            (0.16, "s² is a sixteenth, but there are four times as many pushes: a step goes with r s²"),
+            (0.01, "that is so for Adam: a step of SGD goes with r s²"),
+        ])  # fmt: skip
+
+    check.report("carried_rate", [("special case", same), ("Adam", adam), ("SGD", sgd)])
+
+
+def predict_plus_sgd(answer):
+    """With SGD: which ratio of LoRA+ is the same run as plain LoRA at 4 α?  2, 4 or 16."""
+    check.prediction("predict_plus_sgd", answer, 16, {
+        "4": "that is so with Adam, which forgets the size of a gradient. How large is the slope of C beside that of B?",
+        "2": "B = 4 C. The slope of C is 4 times that of B, not half of it: how far does C go, and then B?",
     })  # fmt: skip
 
 
-def path_variance(fn):
-    """fn(x, A, B, s, p) -> the variance of each output over the masks, (N, d_out)."""
-    rng, s, p = np.random.default_rng(0), 1.7, 0.3
-    x, A, B = rng.normal(size=(5, 4)), rng.normal(size=(4, 2)), rng.normal(size=(2, 6))
-    spread, right = p / (1 - p), p / (1 - p) * s**2 * x**2 @ (A @ B) ** 2
+def faster_rates(fn):
+    """fn(paths, lr, ratio) -> {path: rate}: LoRA's B at ratio · lr, everything else that is trained at lr."""
+    plain = ["h.0.attn.q_proj.A", "h.0.attn.q_proj.B", "h.1.mlp.c_fc.A", "h.1.mlp.c_fc.B"]
+    strange = ["BERT.0.q_proj.A", "ALBERT.head.weight", "B.ln_f.bias", "h.0.B.A"]
 
-    def shape():
-        return check.compare(np.zeros(np.shape(fn(x, A, B, s, p))), np.zeros((5, 6)), "the variance")
+    def paths():
+        got = dict(fn(plain, 0.01, 4))
+        return set(got) == set(plain), "every path needs a rate: one is missing, or one is there that was not given"
 
-    def off():
-        mistakes = [(s**2 * x**2 @ (A @ B) ** 2, "nothing is dropped then: where does p enter?")]
-        return check.compare(fn(x, A, B, s, 0.0), np.zeros((5, 6)), "with p = 0, the variance", mistakes)
-
-    def value():
-        return check.compare(fn(x, A, B, s, p), right, "the variance", [
-            (right / s, "s is squared in a variance"),
-            (right / s**2, "the scale s is missing"),
-            (right / spread * p * (1 - p), "that is the variance of a coin; M is a coin divided by 1 − p"),
-            (right / spread * p, "that is not yet the variance of M: E[M²] − E[M]², with M = 1/(1 − p) or 0"),
-            (spread * s**2 * (x @ A @ B) ** 2, "square first, then add: the masks of the inputs are independent"),
-            (spread * s**2 * x**2 @ A**2 @ B**2, "one mask number reaches all r: square the product A B, not its factors"),
-            (spread * s**2 * x**2 @ (A @ B), "a constant comes out of a variance squared: which ones are there beside x?"),
-            (right**0.5, "that is the standard deviation"),
+    def factor():
+        got = dict(fn(plain, 0.01, 4))
+        A, B = (np.array([got[path] for path in plain if path.endswith(end)]) for end in (".A", ".B"))
+        right = check.compare(B, np.full(2, 0.04), "the rate of B", [
+            (np.full(2, 0.01), "B has the rate lr: which of the two factors has the faster one, and why?"),
+            (np.full(2, 4.0), "the ratio is not a rate: it multiplies lr"),
+            (np.full(2, 0.0025), "the ratio multiplies lr: B is the faster one"),
         ])  # fmt: skip
+        return check.compare(A, np.full(2, 0.01), "the rate of A") if right[0] else right
 
-    def simulated():
-        M = (rng.random((4000, *x.shape)) >= p) / (1 - p)
-        measured = (s * (M * x) @ A @ B).var(0)
-        ratio = float(np.asarray(fn(x, A, B, s, p)).sum() / measured.sum())
-        return abs(ratio - 1) < 0.05, "4000 masks give another variance"
+    def others():
+        got = dict(fn([*plain, *strange], 0.01, 4))
+        wrong = [path for path in strange if not abs(got.get(path, 0) - 0.01) < 1e-12]
+        return not wrong, f"{wrong[0] if wrong else ''} is no B of a LoRA: what is the last part of its path?"
 
-    tests = [("shape", shape), ("p = 0", off), ("value", value), ("4000 masks", simulated)]
-    check.report("path_variance", tests)
-
-
-def dropout(fn):
-    """fn(x, p, training, rng) -> y, backward(dy) -> dx; three bugs: left on, no division, a new mask in backward."""
-    x, dy, p = np.random.default_rng(1).normal(size=(200, 50)), np.random.default_rng(2).normal(size=(200, 50)), 0.4
-
-    def rng():
-        return np.random.default_rng(3)
-
-    def test_time():
-        y, backward = fn(x, p, False, rng())
-        right, hint = check.compare(y, x, "y at test time", [
-            (fn(x, p, True, rng())[0], "the same noise as in training: who looks at `training`?"),
-            (x * (1 - p), "with inverted dropout the scaling is done while training, not here"),
-        ])  # fmt: skip
-        return check.compare(backward(dy), dy, "dx at test time") if right else (right, hint)
-
-    def varies():
-        same = np.array_equal(fn(x, p, True, np.random.default_rng(4))[0], fn(x, p, True, rng())[0])
-        return not same, "two generators give the same y in training: is there a mask at all?"
-
-    def share():
-        dropped = float(np.mean(np.asarray(fn(x, p, True, rng())[0]) == 0))
-        return abs(dropped - p) < 0.03, (
-            "p is the share that is kept here; it should be the share that is dropped"
-            if abs(dropped - (1 - p)) < 0.03
-            else "the share of numbers that are zero is not p"
-        )
-
-    def mean():
-        y = np.asarray(fn(x, p, True, rng())[0])
-        kept = float(np.mean(y[y != 0] / x[y != 0]))
-        return abs(
-            kept * (1 - p) - 1
-        ) < 1e-9, "the mean over the masks is not x: what happens to the numbers that stay?"
-
-    def backward():
-        y, back = fn(x, p, True, rng())
-        dx, kept = back(dy), np.asarray(y) != 0
-        right, hint = check.compare(dx, dy * y / x, "dx", [
-            (dy, "the mask is missing in dx"),
-            (dy * kept, "y was scaled by 1/(1 − p), so dx is, too"),
-        ])  # fmt: skip
-        if not right and np.shape(dx) == dy.shape and np.any(np.equal(dx, 0) & kept):
-            return False, "dx has zeros where y has none: which mask was it?"
-        return right, hint
-
-    check.report("dropout", [
-        ("test time", test_time), ("training", varies), ("share", share), ("mean", mean), ("backward", backward),
-    ])  # fmt: skip
-
-
-def row_dropped_lora(fn):
-    """fn(x, m, W, A, B, s) -> y, backward(dy) -> dx, dA, dB, with m (d_in, 1) on the rows of A."""
-    rng, s = np.random.default_rng(0), 1.7
-    x, W, A, B = (rng.normal(size=shape) for shape in ((5, 4), (4, 6), (4, 2), (2, 6)))
-    m, dy = np.array([[0.0], [2.0], [2.0], [0.0]]), rng.normal(size=(5, 6))
-    dh = s * dy @ B.T
-    missing = "the LoRA path is missing: x goes two ways, and two gradients add"
-    wanted = {
-        "dx": (dy @ W.T + dh @ (m * A).T, [
-            (dy @ W.T, missing),
-            (dy @ W.T + dh @ A.T, "x met m ⊙ A, not A"),
-            (m.T * (dy @ W.T + dh @ A.T), "the mask is on the base path, too"),
-        ]),
-        "dA": (m * (x.T @ dh), [
-            (x.T @ dh, "a row that was dropped has no influence on y: what is its gradient?"),
-            (m * (x.T @ dh) / s, "where does the scale s enter?"),
-        ]),
-        "dB": (s * (x @ (m * A)).T @ dy, [
-            (s * (x @ A).T @ dy, "B saw the product of x with m ⊙ A"),
-            ((x @ (m * A)).T @ dy, "where does the scale s enter?"),
-            (s * s * (x @ (m * A)).T @ dy, "h carries the scale already"),
-        ]),
-    }  # fmt: skip
-
-    def grads():
-        return dict(zip(("dx", "dA", "dB"), fn(x, m, W, A, B, s)[1](dy), strict=True))
-
-    def shape():
-        return check.shapes(grads(), {"dx": x, "dA": A, "dB": B})
-
-    def value():
-        return check.compare_all(grads(), wanted)
-
-    def slope():
-        got = {name[1:]: grad for name, grad in grads().items()}
-        return check.gradients(lambda: (fn(x, m, W, A, B, s)[0] * dy).sum(), {"x": x, "A": A, "B": B}, got)
-
-    check.report("row_dropped_lora", [("shape", shape), ("value", value), ("gradient check", slope)])
+    check.report("faster_rates", [("paths", paths), ("A and B", factor), ("other parameters", others)])

@@ -92,7 +92,7 @@ class Pen:
         self.axes.add_patch(Circle((x, y), r, fc="white", ec=color, lw=1, zorder=3))
         if sign == "+":  # drawn, so that it stands in the middle
             for dx, dy in ((0.55 * r, 0), (0, 0.55 * r)):
-                self.axes.plot((x - dx, x + dx), (y - dy, y + dy), color=color, lw=1.1, zorder=4)
+                self.axes.plot((x - dx, x + dx), (y - dy, y + dy), color=color, lw=1.1, ls="-", zorder=4)
         else:
             self.text(x, y, sign, 9, color, va="center_baseline")
 

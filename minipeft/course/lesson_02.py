@@ -1,0 +1,455 @@
+"""What lesson 02 calls and does not show: it draws, holds a small example, and trains and looks into small models.
+
+    from minipeft.course import lesson_02 as tools
+
+Every function can be opened from the lesson: inspect.getsource(tools.check).
+"""
+
+import numpy as np
+
+from ..lab.table import Table
+from ..methods.wrapper import Wrapper
+from ..model.attention import Attention
+from ..model.functional import softmax
+from ..model.gpt2 import GPT2, GPT2Config
+from ..model.module import Module
+from ..training.bases import load_base
+from ..training.data import COPY, LENGTH, SEP, SYMBOLS, symbols_batch, symbols_batches
+from ..training.evaluation import evaluate
+from ..training.loop import fit
+from ..training.optimizers import AdamW
+from . import check as checks
+
+ROWS = (150, 94, 38)  # heights of the three tokens in the picture, in points
+
+
+# ---- the picture: one query, three keys, shares, values
+
+
+def draw_query(solved=False, numbers=None):
+    """One query and three keys, forward on the left; what comes back on the right, with blanks or with the answers.
+
+    numbers: {"q", "k", "v", "do": arrays of one number a token}, to write numbers in the boxes and on the arrows
+    """
+    from ..lab.drawing.shapes import Pen
+    from ..lab.picture import Picture
+
+    pen, found = Pen(828, 230), pencil(**numbers) if numbers else None
+    pen.axes.set_ylim(-8, 222)
+    forward(pen, 0, found)
+    backward(pen, 428, solved, found)
+    if found:
+        said = "; ".join(f"{name} = {', '.join(map(text_of, np.ravel(found[name])))}"
+                         for name in ("z", "p", "o", "dv", "dp", "dz", "dk", "dq"))  # fmt: skip
+        return Picture(pen.figure, f"One query and three keys, forward and back, with numbers: {said}.")
+    known = ("dv = p-transposed do, dz = p times (dp minus the sum of dp p), dk = c dz-transposed q, dq = c dz k."
+             if solved else "dv, dz, dk and dq are boxes with a question mark.")  # fmt: skip
+    return Picture(pen.figure, "Two panels. Forward: a query q goes to three keys, which gives three scores z. "
+                   "Softmax turns them into three bars, the shares 1/4, 1/4 and 1/2. Each share goes to a blue value, and "
+                   "a plus joins the three to the output o. Backward, the same from right to left: " + known)  # fmt: skip
+
+
+def pencil(q, k, v, do):
+    """All numbers of one query, forward and back; no scale, since K = 1."""
+    z = q @ k.T
+    p = softmax(z)
+    dp = do @ v.T
+    dz = p * (dp - (dp * p).sum(-1, keepdims=True))
+    return {"q": q, "k": k, "v": v, "z": z, "p": p, "o": p @ v, "do": do, "dv": p.T @ do, "dp": dp, "dz": dz,
+            "dq": dz @ k, "dk": dz.T @ q}  # fmt: skip
+
+
+def text_of(number):
+    """A number in at most three digits, with a true minus sign."""
+    return f"{round(np.asarray(number, float).item(), 2):.3g}".replace("-", "−")
+
+
+def stations(pen, x, found):
+    """The query, the keys and the values, where they stand in both panels."""
+    from ..lab.drawing.shapes import INK, QUIET
+    from ..lab.picture import TRAINED
+
+    pen.box(x + 4, 80, 34, 28, "white", INK)
+    pen.text(x + 21, 94, text_of(found["q"]) if found else "q", 11.5)
+    pen.text(x + 21, 117, "query", 9, QUIET)
+    for i, y in enumerate(ROWS):
+        pen.box(x + 80, y - 13, 28, 26)
+        pen.text(x + 94, y, text_of(found["k"][i]) if found else "k" + "₁₂₃"[i], 11.5)
+        pen.box(x + 286, y - 13, 28, 26, TRAINED)
+        pen.text(x + 300, y, text_of(found["v"][i]) if found else "v" + "₁₂₃"[i], 11.5, "white")
+    pen.text(x + 94, 173, "keys", 9, QUIET)
+    pen.text(x + 300, 173, "values", 9, QUIET)
+
+
+def soft_box(pen, x, color):
+    """The softmax, which sees all three scores at once."""
+    pen.box(x + 158, 22, 22, 144, "white", color, round=6, lw=1.1)
+    pen.text(x + 169, 94, "softmax", 10, color, rotation=90)
+
+
+def slanted(pen, start, end, color):
+    """An arrow from start to end, at any slant."""
+    from matplotlib.patches import FancyArrowPatch
+
+    pen.axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>,head_width=.2,head_length=.4", mutation_scale=10,
+                                       color=color, lw=1.1, shrinkA=0, shrinkB=0, zorder=1.5))  # fmt: skip
+
+
+def forward(pen, x, found=None):
+    """The left panel."""
+    from ..lab.drawing.shapes import INK, QUIET
+
+    pen.text(x + 4, 210, "forward", 11, INK, ha="left", weight="bold")
+    stations(pen, x, found)
+    soft_box(pen, x, INK)
+    pen.text(x + 132, 173, "scores", 9, QUIET)
+    pen.text(x + 222, 188, "shares, their sum is 1", 9, QUIET)
+    for i, y in enumerate(ROWS):
+        share = found["p"][0, i] if found else (0.25, 0.25, 0.5)[i]
+        slanted(pen, (x + 39, 94), (x + 79, y), INK)
+        slanted(pen, (x + 109, y), (x + 157, y), INK)
+        pen.text(x + 132, y + 9, text_of(found["z"][0, i]) if found else "z" + "₁₂₃"[i], 11)
+        pen.tile(x + 184, y - 6, 84 * share, 12, INK)
+        pen.text(x + 186, y + 15, {0.25: "1/4", 0.5: "1/2"}[round(share, 3)], 11, ha="left")
+        slanted(pen, (x + 184 + 84 * share, y), (x + 285, y), INK)
+        slanted(pen, (x + 315, y), (x + 342 + 2 * (i != 1), 94 + 8 * (1 - i)), INK)
+    pen.knot(x + 352, 94, r=10)
+    slanted(pen, (x + 363, 94), (x + 400, 94), INK)
+    pen.text(x + 381, 104, f"o = {text_of(found['o'])}" if found else "o", 11)
+
+
+def backward(pen, x, solved, found):
+    """The right panel: with blanks, with the answers, or with numbers."""
+    from ..lab.drawing.shapes import BACK
+
+    left = x - 4
+    pen.text(x - 20, 210, "and back", 11, BACK, ha="left", weight="bold")
+    stations(pen, left, found)
+    soft_box(pen, left, BACK)
+    for i, y in enumerate(ROWS):
+        slanted(pen, (left + 342, 94 + 6 * (1 - i)), (left + 315, y), BACK)
+        slanted(pen, (left + 285, y), (left + 181, y), BACK)
+        slanted(pen, (left + 157, y), (left + 109, y), BACK)
+        slanted(pen, (left + 79, y), (left + 39, 94 + 7 * (1 - i)), BACK)
+        if found:
+            pen.text(left + 232, y + 9, f"dp = {text_of(found['dp'][0, i])}", 10, BACK)
+            pen.text(left + 133, y + 9, text_of(found["dz"][0, i]), 10.5, BACK)
+            pen.text(left + 300, y - 21, f"dv = {text_of(found['dv'][i])}", 10, BACK, pad="white")
+            pen.text(left + 94, y - 21, f"dk = {text_of(found['dk'][i])}", 10, BACK, pad="white")
+    pen.knot(left + 352, 94, "", BACK, r=10)
+    slanted(pen, (left + 402, 94), (left + 363, 94), BACK)
+    pen.text(left + 382, 108, f"do = {text_of(found['do'])}" if found else "do", 11, BACK)
+    if found:
+        pen.text(left + 133, 173, "dz", 11, BACK)
+        blank(pen, left + 21, 60, f"dq = {text_of(found['dq'])}", True)
+        return
+    pen.text(left + 232, 160, "dp = do vᵀ" if solved else "dp", 11, BACK)
+    slanted(pen, (left + 133, 150), (left + 133, 188), BACK)
+    slanted(pen, (left + 94, 24), (left + 94, 18), BACK)
+    slanted(pen, (left + 300, 24), (left + 300, 18), BACK)
+    slanted(pen, (left + 21, 79), (left + 21, 70), BACK)
+    blank(pen, left + 160, 199, "dz = p ⊙ (dp − Σ dp ⊙ p)" if solved else "dz = ?", solved)
+    blank(pen, left + 300, 8, "dv = pᵀ do" if solved else "dv = ?", solved)
+    blank(pen, left + 94, 8, "dk = c dzᵀ q" if solved else "dk = ?", solved)
+    blank(pen, left + 25, 60, "dq = c dz k" if solved else "dq = ?", solved)
+
+
+def blank(pen, x, y, text, solved):
+    """A place for an answer: dashed while it is open, filled when it is known."""
+    from ..lab.drawing.shapes import BACK, INK, width
+
+    w = width(text, 10.5) + 18
+    pen.box(x - w / 2, y - 9, w, 18, "#fde9dc" if solved else "white", BACK, dashed=not solved, lw=1.1, z=4)
+    pen.text(x, y, text, 10.5, INK if solved else BACK)
+
+
+# ---- checks of the blanks
+
+
+def slope_table(function, z):
+    """Row s: how steeply each share function(z) changes when score s rises, by nudging.
+
+    Shapes: z, function(z) (1, S); the table (S, S)
+    """
+    from ..lab import nudge
+
+    return np.stack([nudge(lambda u=u: function(z)[0, u], z)[0] for u in range(z.shape[1])], axis=1)
+
+
+def example(T=2, S=4, K=3, V=5):
+    """q, k, v, do: small whole numbers, two queries, four keys, no two sizes equal."""
+    rng = np.random.default_rng(87)
+    return [rng.choice([-2.0, -1, 1, 2], shape) for shape in ((T, K), (S, K), (S, V), (T, V))]
+
+
+def check(**given):
+    """Compare dv, dp, dz, dq, dk, for the arrays of example() and the loss Σ do ⊙ o, with what nudging measures."""
+    from ..lab import nudge
+
+    q, k, v, do = example()
+    c = q.shape[1] ** -0.5
+    z = c * q @ k.T
+    p = softmax(z)
+    of_values = lambda: (do * (p @ v)).sum()  # noqa: E731
+    wanted = {
+        "dv": lambda: nudge(of_values, v), "dp": lambda: nudge(of_values, p),
+        "dz": lambda: nudge(lambda: (do * (softmax(z) @ v)).sum(), z),
+        "dq": lambda: nudge(lambda: (do * (softmax(c * q @ k.T) @ v)).sum(), q),
+        "dk": lambda: nudge(lambda: (do * (softmax(c * q @ k.T) @ v)).sum(), k),
+    }  # fmt: skip
+    dp = do @ v.T
+    alone, centred = p * dp, dp - (dp * p).sum(-1, keepdims=True)
+    slips = {"dz": {
+        f"row 0 has the sum {alone[0].sum():.4f}, but if all scores of a query rise alike, no share changes": alone,
+        "the mean has the shares as weights": p * (dp - dp.mean(-1, keepdims=True)),
+        "the sum runs over the keys, for each query by itself": p * (dp - (dp * p).sum()),
+        "times its share: which score does it belong to?": centred,
+    }}  # fmt: skip
+    checks.answers(wanted, slips, tolerance=1e-4, **given)
+
+
+# ---- the scale
+
+
+def plot_scale(keys=16, queries=400):
+    """The slope that reaches the middle one of many random queries, against the width K, with the scale and without."""
+    from ..lab.charts import plot_lines
+
+    rng, widths = np.random.default_rng(0), [4**n for n in range(1, 6)]
+    found = {"with 1/√K": [], "without": []}
+    for K in widths:
+        q, k, v, do = (rng.normal(size=(n, K)) for n in (queries, keys, keys, queries))
+        for name, c in (("with 1/√K", K**-0.5), ("without", 1.0)):
+            p, dp = softmax(c * (q @ k.T)), do @ v.T
+            dq = c * (p * (dp - (dp * p).sum(-1, keepdims=True))) @ k
+            found[name].append([np.median(np.abs(dq).mean(-1))])
+    return plot_lines({name: (widths, line) for name, line in found.items()}, xlabel="numbers in a head, K", logx=True,
+                      ylabel="mean |dq| of the middle query", format=".2g", ylim=(0, None), size=(6.2, 2.5),
+                      title="Without the factor, the middle query is left with almost no slope")  # fmt: skip
+
+
+# ---- small tables of shares
+
+
+def draw_shares(p):
+    """A table of shares (T, S): the darker, the larger; a share that the mask took is an empty, hatched place."""
+    from matplotlib.patches import Rectangle
+
+    from ..lab.picture import FAINT, Picture, canvas
+
+    T, S = p.shape
+    figure, ax = canvas(0.72 * S + 1.3, 0.42 * T + 0.5)
+    for (t, s), share in np.ndenumerate(p):
+        ax.add_patch(Rectangle((s, t), 1, 1, fc=str(1 - 0.85 * share), ec=FAINT, hatch="" if share else "///", lw=0.8))
+        if share:
+            ax.text(
+                s + 0.5, t + 0.5, f"{share:.2f}", ha="center", va="center", color="white" if share > 0.45 else "black"
+            )
+    ax.set(xlim=(0, S), ylim=(T, 0), xticks=np.arange(S) + 0.5, yticks=np.arange(T) + 0.5,
+           xticklabels=[f"key {s}" for s in range(S)], yticklabels=[f"query {t}" for t in range(T)])  # fmt: skip
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    said = "; ".join(" ".join(f"{share:.2f}" for share in row) for row in p)
+    return Picture(
+        figure, f"A table of shares, one row a query: {said}. Where the mask forbids a look, the place is hatched."
+    )
+
+
+# ---- small models that copy, or try to
+
+
+class Alone(Module):
+    """A core in which each token sees itself only: o = v."""
+
+    def __init__(self, n_head):
+        self.n_head = n_head
+
+    def forward(self, q, k, v):
+        return v, lambda do: (0 * q, 0 * k, do)
+
+
+def one_block(core, seed=0):
+    """A new GPT-2 of one block, D = 32, two heads, with core(2) in its attention."""
+    model = GPT2(GPT2Config(vocab_size=21, n_positions=20, n_embd=32, n_layer=1, n_head=2), seed)
+    model.h[0].attn.core = core(2)
+    return model
+
+
+def train_copier(core, steps=240, seed=0):
+    """A model of one block with core(2) in its attention, trained from nothing on `copy`.  Returns (model, losses)."""
+    model = one_block(core, seed)
+    log = fit(model, symbols_batches("copy", 16), steps, AdamW(model, lr=5e-3), seed=seed, progress=False)
+    return model, np.array(log.loss)
+
+
+def copies(model, n=3, seed=5):
+    """The Writing of a model for n sequences of `copy`: every token computed anew, without a cache."""
+    from ..generation import generate
+    from ..lab.symbols import Writing
+
+    ids, targets, _ = symbols_batch("copy", np.random.default_rng(seed), n)
+    written = generate(model, ids[:, : LENGTH + 2], LENGTH, cache=False)[:, -LENGTH:]
+    return Writing(ids[:, 1 : LENGTH + 1], targets[:, -LENGTH:], written)
+
+
+# ---- the heads of `symbols` and of `english`
+
+
+def one_sequence(task, word="flamingo"):
+    """The 17 tokens `task x1 ... x8 SEP y1 ... y7` of a word of eight different letters from a to p, (1, 17)."""
+    from ..training.data import TASKS
+
+    x = np.array([[ord(letter) - ord("a") for letter in word]])
+    token, rule = TASKS[task]
+    return np.hstack([[[token]], x, [[SEP]], rule(x)[:, :7]])
+
+
+def places(task):
+    """(row, column) of the letter to write next, for each of the eight rows in which the model writes."""
+    return [(9 + t, 1 + t if task == "copy" else 8 - t) for t in range(LENGTH)]
+
+
+def share_table(model, n=200):
+    """A Table of mean shares, over n new sequences and the eight rows that write, for each head of `symbols`.
+
+    diagonal: on the letter to copy next; anti: on the letter to write next in reverse order; task: on the task token.
+    """
+    from ..lab.heads import attention_weights
+
+    rows, line, found = np.arange(9, 17), np.arange(1, 9), {}
+    for task in ("copy", "reverse"):
+        ids = symbols_batch(task, np.random.default_rng(5), n)[0]
+        for b, p in enumerate(attention_weights(model, ids)):
+            for h in range(p.shape[1]):
+                found.setdefault((b, h), []).extend(p[:, h, rows, at].mean() for at in (line, line[::-1], 0 * line))
+    columns = [f"{task}: {what}" for task in ("copy", "reverse") for what in ("diagonal", "anti", "task")]
+    return Table(["head", *columns], [(f"layer {b}, head {h}", *shares) for (b, h), shares in found.items()],
+                 formats=dict.fromkeys(columns, ".2f"))  # fmt: skip
+
+
+class Averaged(Wrapper):
+    """Puts out, for one head, its mean over the sequences of the batch: it no longer tells which letters it saw."""
+
+    def __init__(self, base, head):
+        super().__init__(base)
+        self.head = head
+
+    def forward(self, q, k, v):
+        o, back = self.base(q, k, v)
+        o, width = o.copy(), o.shape[-1] // self.base.n_head
+        part = slice(self.head * width, (self.head + 1) * width)
+        o[..., part] = o[..., part].mean(0, keepdims=True)
+        return o, back
+
+
+def blinded(n=300):
+    """A Table: the share of letters that `symbols` gets right when one head is blinded, over n new sequences."""
+    tests = {task: [symbols_batch(task, np.random.default_rng(7), n)] for task in ("copy", "reverse")}
+    model, rows = load_base("symbols"), []
+    for name, layer, head in [("none", None, None), *((f"layer {b}, head {h}", b, h) for b, h in np.ndindex(2, 4))]:
+        if layer is not None:
+            attention = model.h[layer].attn
+            attention.core = Averaged(attention.core, head)
+        rows.append((name, *(evaluate(model, test).accuracy for test in tests.values())))
+        if layer is not None:
+            attention.core = attention.core.base
+    return Table(["blinded", *tests], rows, formats=dict.fromkeys(tests, ".0%"))
+
+
+def back_table(model, tokens, layer, T=64):
+    """A Table: the mean share that each head of a layer gives the same token, the one before, and two and three before.
+
+    Over the text "conversation", which was held out of the base, cut into stretches of T tokens.
+    """
+    from ..lab.heads import attention_weights
+    from ..training.data import read_text
+
+    ids = np.array(tokens.encode(read_text("conversation")))
+    ids = ids[: len(ids) // T * T].reshape(-1, T)
+    p, rows = attention_weights(model, ids)[layer], np.arange(3, T)
+    shares = [[p[:, h, rows, rows - back].mean() for back in range(4)] for h in range(p.shape[1])]
+    names = ["the token itself", "1 before", "2 before", "3 before"]
+    return Table(["head", *names], [(f"layer {layer}, head {h}", *row) for h, row in enumerate(shares)],
+                 formats=dict.fromkeys(names, ".2f"))  # fmt: skip
+
+
+# ---- four layers, three of them wrong
+
+
+def variant(masked=True, axis=-1, complete=True):
+    """attention(q, k, v) of the lesson, or one with a bug.
+
+    masked=False: no mask.  axis=-2: softmax over the queries.  complete=False: dz without its sum.  The backward belongs
+    to the forward that it has (as autograd would write it), except for the last.
+    """
+
+    def attention(q, k, v):
+        c = q.shape[-1] ** -0.5
+        z = c * q @ k.swapaxes(-1, -2)
+        if masked:
+            T, S = z.shape[-2:]
+            z = np.where(np.tri(T, S, S - T, dtype=bool), z, -np.inf)
+        p = np.exp(z - z.max(axis, keepdims=True))
+        p = p / p.sum(axis, keepdims=True)
+
+        def backward(do):
+            dp = do @ v.swapaxes(-1, -2)
+            dz = p * (dp - (dp * p).sum(axis, keepdims=True)) if complete else p * dp
+            return c * dz @ k, c * dz.swapaxes(-1, -2) @ q, p.swapaxes(-1, -2) @ do
+
+        return p @ v, backward
+
+    return attention
+
+
+FOUR = {
+    "right": {},
+    "no mask": {"masked": False},
+    "softmax over queries": {"axis": -2},
+    "dz without its sum": {"complete": False},
+}
+
+
+def try_checks(found):
+    """A Table: each of four layers under each check, {name: function of a layer that returns an error}."""
+    rows = []
+    for name, settings in FOUR.items():
+        errors = [one(variant(**settings)) for one in found.values()]
+        rows.append((name, *("ok" if error < 1e-5 else f"off by {error:.1f}" for error in errors)))
+    return Table(["layer", *found], rows)
+
+
+class Core(Module):
+    """Heads around one of the four layers."""
+
+    def __init__(self, n_head, attention):
+        self.n_head, self.attention = n_head, attention
+
+    def forward(self, q, k, v):
+        heads = Attention(self.n_head)
+        o, back = self.attention(*(heads.split(x) for x in (q, k, v)))
+        return heads.join(o), lambda do: tuple(heads.join(d) for d in back(heads.split(do)))
+
+
+def lottery(rng, n=16):
+    """`copy x1 ... x8 SEP y1 ... y8` where y is drawn by lot: no model can know it."""
+    x, y = rng.integers(0, SYMBOLS, (2, n, LENGTH))
+    column = np.ones((n, 1), int)
+    sequence = np.hstack([COPY * column, x, SEP * column, y])
+    mask = np.zeros((n, 17), bool)
+    mask[:, -LENGTH:] = True
+    return sequence[:, :-1], sequence[:, 1:], mask
+
+
+def train_lottery(steps=240, seeds=(0, 1, 2)):
+    """{label: losses (seeds, steps)} of a model of one block on letters drawn by lot, with the mask and without."""
+    found = {}
+    for label, name in (("with the mask", "right"), ("mask forgotten", "no mask")):
+        runs = []
+        for seed in seeds:
+            model = one_block(lambda n_head, name=name: Core(n_head, variant(**FOUR[name])), seed)
+            runs.append(fit(model, lottery, steps, AdamW(model, lr=5e-3), seed=seed, progress=False).loss)
+        found[label] = np.array(runs)
+    return found

@@ -1,0 +1,258 @@
+"""What lesson 03 (build a GPT-2) calls and does not show: its pictures, the answers to its blanks, and models with a part
+taken away."""
+
+import numpy as np
+
+from ..interop.gpt2_files import layout
+from ..lab.symbols import Writing
+from ..lab.table import Table
+from ..model import GPT2, GPT2Config, Module, Parameter, chain
+from ..training import AdamW, fit, load_tokens, symbols_batch, symbols_batches
+from ..training.data import LENGTH, PAD
+from ..training.evaluation import evaluate
+from ..training.optimizers import warmup_cosine
+from . import check as checks
+
+SMALL = GPT2Config(vocab_size=PAD + 1, n_positions=17, n_embd=32, n_layer=2, n_head=4)
+PARTS = ("nothing", "MLP", "tie", "positions", "norm", "stream")  # what train_without can take away
+
+
+# ---- pictures
+
+
+def draw_model():
+    """A GPT-2 lying on its side: the stream goes from left to right, and everything else reads from it and adds to it."""
+    from ..lab.picture import FAINT, FROZEN, LINE, TRAINED, Picture
+    from ..lab.drawing.shapes import Pen
+
+    words = "The sun"
+    ids = ", ".join(map(str, load_tokens().encode(words)))
+    pen, y, up = Pen(800, 232), 62, 138  # y: the stream; up: where the parts of a block stand
+    pen.text(4, y + 74, "the text", 9, "#666666", ha="left")
+    pen.text(4, y + 56, words, 12, ha="left", weight="bold")
+    pen.text(4, y + 19, "its ids", 9, "#666666", ha="left")
+    pen.text(4, y + 1, ids, 10.5, ha="left", weight="bold")
+    pen.wire((30, y + 45), (30, y + 28))
+    pen.wire((74, y), (86, y))
+    pen.box(86, y - 38, 30, 76, TRAINED)
+    pen.text(101, y, "wte", 10, "white")
+    pen.text(101, y + 50, "a row for\neach token", 8.5, "#666666")
+    pen.wire((116, y), (141, y))
+    pen.knot(147, y)
+    pen.box(132, 8, 30, 24, FROZEN)
+    pen.text(147, 20, "wpe", 10)
+    pen.text(167, 20, "a row for each position", 8.5, "#666666", ha="left")
+    pen.wire((147, 32), (147, y - 6))
+    left, right = 182, 556
+    pen.box(left, y - 24, right - left, 170, "#fafafa", "#d0d0d0", round=6, z=0)
+    pen.text(right - 8, y + 135, "block 0, block 1, …", 9, "#666666", ha="right", weight="bold")
+    knots = []
+    for start, norm, name, text in ((205, "ln_1", "attn", "tokens look at\neach other"),
+                                    (390, "ln_2", "mlp", "each token\nby itself")):  # fmt: skip
+        pen.wire((start, y), (start, up), (start + 16, up))
+        pen.box(start + 16, up - 14, 34, 28, FROZEN)
+        pen.text(start + 33, up, norm, 9.5)
+        pen.wire((start + 50, up), (start + 64, up))
+        pen.box(start + 64, up - 20, 52, 40, FROZEN)
+        pen.text(start + 90, up, name, 11)
+        pen.text(start + 90, up + 37, text, 8.5, "#666666")
+        pen.wire((start + 116, up), (start + 140, up), (start + 140, y + 7))
+        pen.knot(start + 140, y)
+        knots.append(start + 140)
+    at = 153
+    for end in (*knots, 586):
+        pen.axes.plot((at, end - 6), (y, y), color=LINE, lw=3.4, ls="-", solid_capstyle="butt", zorder=1.5)
+        at = end + 6
+    pen.text(left + 8, y - 14, "the stream: D numbers for each token", 9, LINE, ha="left", weight="bold")
+    pen.box(580, y - 14, 34, 28, FROZEN)
+    pen.text(597, y, "ln_f", 9.5)
+    pen.wire((614, y), (636, y))
+    pen.box(636, y - 15, 76, 30, TRAINED)
+    pen.text(674, y, "wte turned", 10, "white")
+    pen.wire((712, y), (732, y))
+    for i, high in enumerate((9, 30, 5, 14, 4, 7)):
+        pen.tile(736 + 9 * i, y - 15, 6, high, LINE, LINE)
+    pen.text(762, y + 28, "logits: a score\nfor each token", 8.5, "#666666")
+    pen.axes.plot((101, 101, 674, 674), (y + 66, 222, 222, y + 15), color=FAINT, lw=1, ls=(0, (4, 3)), zorder=1)
+    pen.text(600, 222, "the same table", 8.5, "#666666", pad="white")
+    return Picture(pen.figure, f"A GPT-2 from left to right: the text {words}, its ids {ids}, the table wte with a row for "
+                   "each token, plus the table wpe with a row for each position, into a thick line, the stream. In each "
+                   "block two detours leave the stream and are added back to it: ln_1 and attention, then ln_2 and MLP. "
+                   "Behind the blocks ln_f, then the same table wte, turned, gives the logits.")  # fmt: skip
+
+
+def plot_alike(with_stream, without):
+    """How alike the tokens of a text are, behind each block, with the stream and without it: mean cosines, from the input on."""
+    from ..lab.picture import COLORS, Picture, canvas
+
+    figure, axes = canvas(7.2, 2.9)
+    n = len(with_stream)
+    for values, color, mark, name in ((with_stream, COLORS[0], "o", "y = x + f(x)"), (without, COLORS[1], "s", "y = f(x)")):
+        axes.plot(range(n), values, color=color, marker=mark, markersize=4, linestyle="-")
+        axes.text(n - 0.8, values[-1], name, color=color, va="center")
+    axes.set(xlabel="behind so many blocks", ylabel="mean cosine of two tokens", xlim=(-0.3, n + 1.4), ylim=(-0.08, 1.08))
+    axes.set_xticks(range(0, n, 2))
+    soon = next((i for i, value in enumerate(without) if value > 0.95), None)
+    title = f"Without the stream, tokens are more than 0.95 alike from block {soon} on" if soon else "How alike tokens are"
+    axes.set_title(title)
+    return Picture(figure, f"{title}. Mean cosine of two tokens behind each of {n - 1} blocks: with the stream it stays at "
+                   f"{abs(with_stream[-1]):.2f}; without it, it is {', '.join(f'{v:.2f}' for v in without[1:5])} behind the "
+                   f"first four blocks, and {without[-1]:.2f} at the end.")  # fmt: skip
+
+
+# ---- the blanks
+
+
+def numbers(name):
+    """The small whole numbers of a section: "embedding" gives (W, ids, dy), "head" gives (x, E, dlogits)."""
+    if name == "embedding":
+        W = np.array([[1.0, 2.0, 0.0], [0.0, 1.0, 3.0], [2.0, -1.0, 1.0], [4.0, 0.0, 1.0]])
+        return W, np.array([2, 0, 2]), np.array([[1.0, 0.0, 2.0], [3.0, 1.0, 0.0], [5.0, 1.0, -1.0]])
+    x = np.array([[1.0, 0.0, 2.0], [-1.0, 1.0, 3.0]])
+    E = np.array([[1.0, 2.0, 0.0], [0.0, 1.0, 3.0], [2.0, -1.0, 1.0], [4.0, 0.0, 1.0]])
+    return x, E, np.array([[1.0, 0.0, -2.0, 1.0], [0.0, 3.0, 1.0, -1.0]])
+
+
+def check(**given):
+    """Check the blanks of the lesson: check(dW=...), check(dh=..., dx=...), check(dE=..., dx_head=...)."""
+    W, ids, dy = numbers("embedding")
+    x, E, dlogits = numbers("head")
+    right, once = np.zeros_like(W), np.zeros_like(W)
+    np.add.at(right, ids, dy)
+    once[ids] += dy
+    wanted = {"dW": right, "dh": np.array(0.5), "dx": np.array(1.5), "dE": dlogits.T @ x, "dx_head": dlogits @ E}
+    mistakes = {
+        "dW": {
+            "row 2 stands in x twice, and got one of its two slopes": once,
+            "row 2 has the mean of its two slopes: if a number lands in several places, add": right * [[1], [1], [0.5], [1]],
+        },
+        "dh": {
+            "h goes two ways: into the MLP, and past it": np.array(-0.5),
+            "that is the way past the MLP; h goes into it, too": np.array(1.0),
+        },
+        "dx": {
+            "x goes two ways: into attention, and past it": np.array(1.0),
+            "that is the way past attention; x goes into it, too": np.array(0.5),
+            "the slope at h is dh, not dy: what comes out of attention goes through the MLP, too": np.array(3.0),
+            "past attention goes dh, not dy": np.array(2.0),
+        },
+    }
+    checks.answers(wanted, mistakes, **given)
+
+
+def below(difference):
+    """A difference in words: rounding is not a number that every processor shares."""
+    return "below 1e-10" if difference < 1e-10 else f"{difference:.2g}"
+
+
+# ---- names
+
+
+def names(config):
+    """A Table of every tensor as Hugging Face names it, its shape, and the names here; blocks after the first left out."""
+    rows = [
+        ("transformer." + theirs, " × ".join(map(str, shape)), ", ".join(ours) if len(ours) == 1 else together(ours))
+        for theirs, (shape, ours) in layout(config).items()
+        if not theirs.startswith("h.") or theirs.startswith("h.0.")
+    ]
+    return Table(["Hugging Face", "shape", "here"], rows)
+
+
+def together(paths):
+    """h.0.attn.[q k v]_proj.weight, for the three that stand side by side in one matrix."""
+    return paths[0].replace("q_proj", "[q k v]_proj")
+
+
+def count(config):
+    """How many numbers a GPT-2 of these sizes has, from the shapes of its tensors, without making one."""
+    return sum(int(np.prod(shape)) for shape, _ in layout(config).values())
+
+
+# ---- writing and learning
+
+
+def question(task="copy", n=3, seed=5):
+    """(ids that end with the separator, the letters that are wanted), for n sequences."""
+    ids, targets, _ = symbols_batch(task, np.random.default_rng(seed), n)
+    return ids[:, : 2 + LENGTH], targets[:, -LENGTH:]
+
+
+def writing(written, task="copy", n=3, seed=5):
+    """What a model wrote after question(task, n, seed), ready for show_writing."""
+    ids, wanted = question(task, n, seed)
+    return Writing(ids[:, 1 : 1 + LENGTH], wanted, np.asarray(written)[:, -LENGTH:])
+
+
+class Same(Module):
+    """y = x"""
+
+    def forward(self, x):
+        return x, lambda dy: dy
+
+
+class Nothing(Module):
+    """y = 0"""
+
+    def forward(self, x):
+        return np.zeros_like(x), lambda dy: np.zeros_like(dy)
+
+
+class NoStream(Module):
+    """The parts of a block one behind the other: nothing goes past them."""
+
+    def __init__(self, block):
+        self.ln_1, self.attn, self.ln_2, self.mlp = block.ln_1, block.attn, block.ln_2, block.mlp
+
+    def forward(self, x):
+        return chain(x, self.ln_1, self.attn, self.ln_2, self.mlp)
+
+
+def without(part, seed=0, start=1):
+    """The library's GPT2 of the lesson's size without one part, from a random start; its matrices are so many times larger."""
+    model = GPT2(SMALL, seed)
+    for path, p in model.named_parameters():
+        if path.startswith("h.") and p.data.ndim == 2:
+            p.data *= start
+    if part == "positions":
+        model.wpe.weight.data[...] = 0
+        model.wpe.requires_grad_(False)
+    elif part == "stream":
+        model.h = [NoStream(block) for block in model.h]
+    elif part == "norm":
+        for block in model.h:
+            block.ln_1 = block.ln_2 = Same()
+        model.ln_f = Same()
+    elif part == "MLP":
+        for block in model.h:
+            block.mlp = Nothing()
+    elif part == "tie":
+        table = model.wte.weight.data
+        model.lm_head.weight = Parameter(np.random.default_rng([seed, 1]).normal(0, 0.02, table.shape))
+    elif part != "nothing":
+        raise ValueError(f"part must be one of {', '.join(PARTS)}, not {part!r}")
+    return model
+
+
+def train_without(part, start=1, lr=5e-3, steps=200, seed=0):
+    """Train a model without one part to copy; return the share of letters that it then gets right, and its loss."""
+    model = without(part, seed, start)
+    fit(model, symbols_batches("copy", 12), steps, AdamW(model, lr=lr), seed=seed, schedule=gently, progress=False)
+    scores = evaluate(model, [symbols_batch("copy", np.random.default_rng(99), 100)])
+    return {"right": scores.accuracy, "loss": scores.loss}
+
+
+def gently(step, steps):
+    """Twenty steps up, then down half a cosine to a tenth."""
+    return warmup_cosine(step, steps, warmup=20, floor=0.1)
+
+
+def plot_without(found):
+    """The share of right letters without each part, every seed a dot."""
+    from ..lab.charts import plot_seeds
+
+    means = {part: found.mean("right", part=part) for part in found.labels("part")}
+    few = [part for part, mean in means.items() if mean < 0.5]
+    title = f"Fewer than half of the letters are right without: {', '.join(few)}" if few else "It copies without each of them"
+    shares = {f"without\n{part}" if part != "nothing" else "whole": found.values("right", part=part) for part in means}
+    return plot_seeds(shares, ylabel="share of letters copied right", title=title, format=".0%", ylim=(0, 1.04),
+                      level={"guessing": 1 / 16}, size=(8.2, 3.2))  # fmt: skip

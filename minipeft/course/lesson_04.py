@@ -1,0 +1,303 @@
+"""What lesson 04 calls and does not show: its runs, its figures and its tables.
+
+The loop that trains, the way from base to tuned model and the count of operations stand in the lesson itself.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import course
+from ..lab.charts import label_ends
+from ..lab.ledger import count_parameters, counting, optimizer_bytes, saved_bytes
+from ..lab.picture import COLORS, LINE, MARKERS, STYLES, Picture, canvas
+from ..lab.spectra import energy, rank_for, singular_values
+from ..lab.table import Table
+from ..methods import FullFineTuning, get_peft_model
+from ..model import Parameter
+from ..training import AdamW, evaluate, fit, load_base, load_tokens, read_text, split_lines, text_batches, text_windows
+from ..training.optimizers import warmup_cosine
+from ..training.step import train_step
+from .check import answers, compare
+
+STEPS, WATCHED, WAY = 30, (0, 2, 5, 10, 20, 30), (0.25, 0.5, 0.75, 1.25)
+NEW_LINES, OLD_LINES = 60, 50
+
+
+# ---- texts and runs
+
+
+@lru_cache
+def texts():
+    """(draw, old, new): batches of climate text, and two held-out texts, as the lesson makes them."""
+    train, held_out = split_lines(read_text("climate"))
+    new = "".join(held_out.splitlines(keepends=True)[:NEW_LINES])
+    old = "".join(read_text("conversation").splitlines(keepends=True)[:OLD_LINES])
+    return text_batches(load_tokens().encode(train), T=64, n=4), old, new
+
+
+def bits(model, text):
+    """Bits a character of a text under the model."""
+    return float(evaluate(model, text_windows(load_tokens().encode(text), T=64)).bits_a_character(text))
+
+
+def old_and_new(model):
+    """{"old": bits a character of the conversations, "new": of the climate}: what a sweep writes down."""
+    _, old, new = texts()
+    return {"old": bits(model, old), "new": bits(model, new)}
+
+
+class Run(NamedTuple):
+    """One run of full fine-tuning: bits a character of both texts along the steps, and along the way W + t ΔW."""
+
+    model: object
+    steps: np.ndarray
+    old: np.ndarray
+    new: np.ndarray
+    way_old: np.ndarray
+    way_new: np.ndarray
+
+
+@lru_cache
+def run(seed):
+    """Thirty steps at the rate 1e-3, both texts measured at six of them, and at four places along W + t ΔW."""
+    draw, _, _ = texts()
+    model, rng = get_peft_model(load_base("english"), FullFineTuning()), np.random.default_rng(seed)
+    optimizer, seen = AdamW(model, lr=1e-3), []
+    for step in range(STEPS + 1):
+        if step in WATCHED:
+            seen.append(tuple(old_and_new(model).values()))
+        if step < STEPS:
+            train_step(model, draw(rng), optimizer, 1.0, warmup_cosine(step, STEPS))
+    return Run(model, np.array(WATCHED), *np.array(seen).T, *np.array(along(model)).T)
+
+
+def along(model):
+    """[(old, new), ...] at each t of WAY, in a model of its own."""
+    base, mixed = load_base("english"), load_base("english")
+    found = []
+    for t in WAY:
+        for (_, w), (_, tuned), (_, p) in zip(
+            base.named_parameters(), model.named_parameters(), mixed.named_parameters(), strict=True
+        ):
+            p.data[...] = w.data + t * (tuned.data - w.data)
+        found.append(tuple(old_and_new(mixed).values()))
+    return found
+
+
+def numbers_of(seed):
+    """A run without its model, for another process."""
+    return run(seed)._replace(model=None)
+
+
+def three_runs():
+    """The run of the first picture, and two with other orders of the data, side by side in two processes."""
+    return [run(0)._replace(model=None), *course.starmap(numbers_of, [(1,), (2,)])]
+
+
+# ---- the blanks
+
+
+def check_step(g, step):
+    """Compare a first step of AdamW for slopes g, at the rate 1e-3, with the library's, and name the slip."""
+    p = Parameter(np.zeros(np.shape(g)))
+    p.grad[...] = g
+    AdamW([p], lr=1e-3).step()
+    m, v = 0.1 * g, 0.001 * g**2
+    mistakes = {
+        "m and v are as they were: at t = 1 they hold a tenth, and a thousandth. What mends that?": m / np.sqrt(v),
+        "m is not mended yet": m / np.sqrt(v / 0.001),
+        "v is not mended yet": (m / 0.1) / np.sqrt(v),
+        "that is plain descent: what is it divided by?": m / 0.1,
+        "v is a mean of squares: is a root missing?": (m / 0.1) / (v / 0.001),
+        "it goes uphill": -np.sign(g),
+    }
+    mistakes = {hint: -1e-3 * array for hint, array in mistakes.items()}
+    answers({"step": p.data}, {"step": mistakes}, tolerance=1e-3, step=step)
+
+
+def check_operations(model, ids, per_token):
+    """Compare the operations of a forward pass, a token, with what is counted while the model runs; name the slip."""
+    with counting() as forward:
+        model(ids)
+    D, L, V, S = model.config.n_embd, model.config.n_layer, model.config.vocab_size, 48
+    mistakes = {
+        "the matrices are all there: what is multiplied in attention, without a matrix?": 2 * (L * 12 * D**2 + V * D),
+        "the scores are there, and the mean of the values?": 2 * (L * (12 * D**2 + S * D) + V * D),
+        "the head is missing": 2 * L * (12 * D**2 + 2 * S * D),
+        "multiplications only: what about the additions?": L * (12 * D**2 + 2 * S * D) + V * D,
+        "the MLP is missing": 2 * (L * (4 * D**2 + 2 * S * D) + V * D),
+        "that is one block: there are several": 2 * (12 * D**2 + 2 * S * D + V * D),
+    }
+    likely = [(np.array(float(value)), hint) for hint, value in mistakes.items()]
+    right, hint = compare(per_token, forward.total / np.size(ids), "the count", likely)
+    print(f"per_token: {'✓ as counted' if right else f'✗ {hint}'}")
+
+
+# ---- figures
+
+
+def learn_and_forget(runs=None):
+    """Bits a character of the new and the old text along the steps; every run a thin line, their mean a thick one."""
+    runs = runs or [run(0)]
+    figure, axes = canvas(7.6, 3.0)
+    ends, said = [], []
+    names = {"old": "conversations,\nthe old text", "new": "climate,\nthe new text"}
+    for i, (field, name) in enumerate(names.items()):
+        curves, color = np.array([getattr(one, field) for one in runs]), COLORS[1 - i]
+        if len(runs) > 1:
+            axes.plot(runs[0].steps, curves.T, color=color, linewidth=0.8, alpha=0.6)
+        axes.plot(runs[0].steps, curves.mean(0), STYLES[i], color=color, marker=MARKERS[i], markersize=5)
+        ends.append((name, runs[0].steps[-1], curves.mean(0)[-1], color))
+        said.append(f"{name.replace(chr(10), ' ')}: from {curves.mean(0)[0]:.2f} to {curves.mean(0)[-1]:.2f}")
+    axes.set(xlabel="step of full fine-tuning on the climate", ylabel="bits a character (lower is better)")
+    title = f"{len(runs)} orders of the data" if len(runs) > 1 else "It learns the new text, and unlearns the old one"
+    axes.set_title(title, loc="left")
+    label_ends(axes, ends, apart=26)
+    return Picture(figure, f"{title}. Bits a character by step, held-out text, {len(runs)} run(s): {'; '.join(said)}.")
+
+
+def share(values, base):
+    """How far each value lies on the way from the base's to the last one's."""
+    return (np.asarray(values) - base) / (values[-1] - base)
+
+
+def halfway_table(runs):
+    """A Table: at each t, what share of the gain on the new text and of the loss on the old one; each run by itself."""
+    places = [*WAY[:3], 1.0, *WAY[3:]]
+    rows = []
+    for i, t in enumerate(places):
+        cells = []
+        for field in ("new", "old"):
+            shares = []
+            for one in runs:
+                curve, way = getattr(one, field), getattr(one, f"way_{field}")
+                value = curve[-1] if t == 1 else way[WAY.index(t)]
+                shares.append((value - curve[0]) / (curve[-1] - curve[0]))
+            cells.append("  ".join(f"{s:4.0%}" for s in shares))
+        rows.append((f"{places[i]:g}", *cells))
+    return Table(
+        ["t", "gain on the new text", "loss on the old text"], rows, title="three runs; t = 1 is the tuned model"
+    )
+
+
+def plot_ways(runs, rates=None):
+    """Old text against new text: along the steps, along W + t ΔW, and where other learning rates end.
+
+    rates: the Sweep over lr; its runs are dots.
+    """
+    figure, axes = canvas(7.6, 4.2)
+    old0, new0 = runs[0].old[0], runs[0].new[0]
+    said, first = [f"the base: old {old0:.2f}, new {new0:.2f}"], runs[0]
+    for i, one in enumerate(runs):
+        axes.plot(one.new, one.old, STYLES[1], color=COLORS[1], marker="s", markersize=4, linewidth=1.2, alpha=0.8)
+        way_new, way_old = [new0, *one.way_new[:3], one.new[-1]], [old0, *one.way_old[:3], one.old[-1]]
+        axes.plot(way_new, way_old, STYLES[0], color=COLORS[0], marker="o", markersize=4, linewidth=1.4)
+        if i == 0:
+            for t, x, y in zip(WAY[:3], one.way_new, one.way_old, strict=False):
+                aside = (-46, -5) if t == 0.75 else (2, -13)
+                axes.annotate(f"t = {t:g}", (x, y), aside, textcoords="offset points", color=COLORS[0], fontsize=9)
+    said.append(f"half way from base to tuned: old {np.mean([r.way_old[1] for r in runs]):.2f}, "
+                f"new {np.mean([r.way_new[1] for r in runs]):.2f}")  # fmt: skip
+    said.append(f"tuned: old {np.mean([r.old[-1] for r in runs]):.2f}, new {np.mean([r.new[-1] for r in runs]):.2f}")
+    axes.annotate("along the steps", (first.new[2], first.old[2]), (26, 22), textcoords="offset points", ha="left",
+                  color=COLORS[1])  # fmt: skip
+    axes.annotate("base", (new0, old0), (6, 8), textcoords="offset points", color=LINE)
+    axes.annotate("along W + t ΔW", (np.mean([first.way_new[0], new0]), old0), (0, -14), textcoords="offset points",
+                  ha="center", color=COLORS[0])  # fmt: skip
+    for lr in rates.labels("lr") if rates else ():
+        ends_new, ends_old = rates.values("new", lr=lr), rates.values("old", lr=lr)
+        axes.plot(ends_new, ends_old, MARKERS[2], color=COLORS[2], markersize=6.5, markeredgecolor="white")
+        axes.annotate(f"rate {lr:g}", (ends_new.max(), ends_old[ends_new.argmax()]), (8, -3),
+                      textcoords="offset points", color=COLORS[2])  # fmt: skip
+        said.append(f"rate {lr:g}: old {ends_old.mean():.2f}, new {ends_new.mean():.2f}")
+    if rates:
+        said.append("every run a dot")
+    axes.set(
+        xlabel="new text, bits a character (better to the left)", ylabel="old text, bits a character\n(better below)"
+    )
+    title = "Three ways from learning to forgetting" if rates else "Two ways from the base to the tuned model"
+    axes.set_title(title, loc="left")
+    axes.margins(x=0.09)
+    axes.set_ylim(bottom=old0 - 0.08)
+    return Picture(figure, f"{title}. {'; '.join(said)}.")
+
+
+def draw_memory(models, ids):
+    """What stands in memory during a step, as stacked bars: weights, gradients, AdamW's m and v, kept for backward.
+
+    models: {label: model}; ids: the batch that is run forward
+    """
+    parts = ("weights", "gradients", "AdamW's m and v", "kept for backward")
+    faces, hatches = ("#bdbdbd", COLORS[1], COLORS[0], "#e9e9e9"), ("", "//", "", "..")
+    bars = {}
+    for label, model in models.items():
+        trained, total = count_parameters(model)
+        size = np.dtype(model.config.dtype).itemsize
+        bars[label] = (size * total, size * trained, optimizer_bytes(model), saved_bytes(model(ids)[1]))
+    figure, axes = canvas(7.6, 1.1 + 0.75 * len(bars))
+    for y, sizes in enumerate(bars.values()):
+        left = 0
+        for part, bytes_, face, hatch in zip(parts, sizes, faces, hatches, strict=True):
+            axes.barh(y, bytes_ / 1e6, left=left, color=face, hatch=hatch, edgecolor="white", height=0.55)
+            if y == 0:
+                axes.text(left + bytes_ / 2e6, -0.36, part, ha="center", va="bottom", fontsize=9)
+            left += bytes_ / 1e6
+        axes.text(left + 0.5, y, f"{left:.0f} MB", va="center", fontsize=10)
+    axes.set_yticks(range(len(bars)), list(bars))
+    axes.set_ylim(len(bars) - 0.6, -0.75)
+    axes.grid(False)
+    axes.set(xlabel="megabytes (millions of bytes), float64")
+    rows = [f"{label}: " + ", ".join(f"{part} {n / 1e6:.1f}" for part, n in zip(parts, sizes, strict=True))
+            for label, sizes in bars.items()]  # fmt: skip
+    return Picture(figure, f"Stacked bars of memory in one step, in millions of bytes. {'. '.join(rows)}.")
+
+
+# ---- tables
+
+
+def block_matrices(arrays):
+    """Of {path: array}, the matrices in the blocks."""
+    return {path: M for path, M in arrays.items() if path.startswith("h.") and M.ndim == 2}
+
+
+def directions(kinds, k=8, part=0.9):
+    """A Table: how the energy of matrices is spread over their directions; medians, and the range over the matrices.
+
+    kinds: {label: {path: array}}, of which the matrices in the blocks count
+    """
+    rows = []
+    for label, arrays in kinds.items():
+        spectra = [singular_values(M) for M in block_matrices(arrays).values()]
+        shares, counts = [energy(s)[k - 1] for s in spectra], [rank_for(s, part) for s in spectra]
+        rows.append((label, f"{np.median(shares):.2f}  ({min(shares):.2f} to {max(shares):.2f})",
+                     f"{np.median(counts):.0f}  ({min(counts)} to {max(counts)})"))  # fmt: skip
+    return Table(["", f"energy in the first {k}", f"directions for {part:.0%}"], rows,
+                 title="median of 24 matrices, and the range; each has 128 directions")  # fmt: skip
+
+
+def largest_difference(one, other):
+    """ "below 1e-10", or the number, of the largest difference between the weights of two models."""
+    pairs = zip(one.named_parameters(), other.named_parameters(), strict=True)
+    largest = max(float(np.abs(p.data - q.data).max()) for (_, p), (_, q) in pairs)
+    return "below 1e-10" if largest < 1e-10 else f"{largest:.6f}"
+
+
+def careless(seed):
+    """Both texts after thirty steps without optimizer.zero_grad(): the bug of *Break it*."""
+    draw, _, _ = texts()
+    model = get_peft_model(load_base("english"), FullFineTuning())
+    optimizer = AdamW(model, lr=1e-3)
+    optimizer.zero_grad = lambda: None
+    fit(model, draw, STEPS, optimizer, seed=seed, progress=False)
+    return old_and_new(model)
+
+
+def beside_careless(runs):
+    """A Table: both texts after thirty steps, with zero_grad (the three runs) and without, seed by seed."""
+    without = course.starmap(careless, [(seed,) for seed in range(len(runs))])
+    found = {"with zero_grad": [{"new": one.new[-1], "old": one.old[-1]} for one in runs], "without": without}
+    rows = [(label, *("  ".join(f"{one[text]:.3f}" for one in ends) for text in ("new", "old")))
+            for label, ends in found.items()]  # fmt: skip
+    return Table(["", "new text", "old text"], rows, title="bits a character after thirty steps, three runs each")

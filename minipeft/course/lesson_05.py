@@ -1,0 +1,248 @@
+"""What lesson 05 calls and does not show: its figures, its rivals of the SVD, its tables.
+
+The cut, the descent and the count of free numbers stand in the lesson itself.
+"""
+
+import numpy as np
+
+from ..lab.charts import label_ends
+from ..lab.picture import COLORS, LINE, MARKERS, STYLES, Picture, canvas
+from ..lab.spectra import energy, factors, singular_values, tail, truncate
+from ..lab.table import Table
+from ..training import load_base
+from .check import answers
+from .lesson_04 import bits, texts
+
+RANKS = (0, 1, 2, 4, 8, 16, 32, 128)
+
+
+# ---- the blanks
+
+
+def check_product(A, B, product):
+    """Compare a sum of outer products with A B, and name the slip."""
+    first = np.outer(A[:, 0], B[0])
+    mistakes = {
+        "that is the first outer product alone": first,
+        "a row of A with a column of B gives one number of A B, no matrix": np.full((A @ B).shape, A[0] @ B[:, 0]),
+    }
+    answers({"product": A @ B}, {"product": mistakes}, product=product)
+
+
+def check_lost(M, k, lost):
+    """Compare what is lost with the distance of M to its cut, and name the slip."""
+    s = singular_values(M)
+    mistakes = {
+        "the s are squared before they are added": np.array(s[k:].sum()),
+        "that is the square of it": np.array((s[k:] ** 2).sum()),
+        "that is what is kept": np.array(np.sqrt((s[:k] ** 2).sum())),
+        "one direction too few is counted": np.array(np.sqrt((s[k + 1 :] ** 2).sum())),
+    }
+    answers({"lost": np.array(np.linalg.norm(M - truncate(M, k)))}, {"lost": mistakes}, lost=lost)
+
+
+# ---- Eckart and Young: rivals
+
+
+def projected(M, columns):
+    """The best copy of M whose columns lie in the span of these: Q Qᵀ M, Q an orthonormal basis."""
+    Q, _ = np.linalg.qr(columns)
+    return Q @ (Q.T @ M)
+
+
+def rivals(M, ranks, descend, tries=20, seed=0):
+    """{name: (ranks, tries) distances to M} of matrices of rank k that are made in other ways.
+
+    descend: a function (M, k, rng) -> (A, B) that looks for a product by gradient descent; it is tried three times
+    """
+    rng, size = np.random.default_rng(seed), M.shape[1]
+
+    def distances(copy, n):
+        return np.array([[np.linalg.norm(M - copy(k)) for _ in range(n)] for k in ranks])
+
+    return {
+        "random directions": distances(lambda k: projected(M, rng.standard_normal((len(M), k))), tries),
+        "k of its columns": distances(lambda k: projected(M, M[:, rng.permutation(size)[:k]]), tries),
+        "gradient descent": distances(lambda k: np.matmul(*descend(M, k, rng)), 3),
+    }
+
+
+def plot_rivals(M, ranks, found):
+    """The distance to M of every rival, and below them the tail of the spectrum, which nothing can beat."""
+    figure, axes = canvas(7.6, 3.6)
+    floor = tail(singular_values(M)) / np.linalg.norm(M)
+    axes.plot(np.arange(1, len(floor)), floor[1:], color="black", linewidth=2)
+    ends = [("the cut: the tail", ranks[-1], floor[ranks[-1]], "black")]
+    said = []
+    for i, (name, values) in enumerate(found.items()):
+        values = values / np.linalg.norm(M)
+        shift = (0.95, 1.05, 1.0)[i % 3]
+        for k, row in zip(ranks, values, strict=True):
+            axes.plot([k * shift] * len(row), row, MARKERS[i], color=COLORS[i], markersize=4, alpha=0.7)
+        ends.append((name, ranks[-1], values[-1].mean(), COLORS[i]))
+        said.append(f"{name}: at best {', '.join(f'{row.min():.2f}' for row in values)}")
+    axes.set(
+        xscale="log", xlim=(0.9, ranks[-1] * 1.12), ylim=(0, 1.05), xlabel="rank k", ylabel="distance to ΔW / its norm"
+    )
+    axes.set_xticks(ranks, [str(k) for k in ranks])
+    axes.minorticks_off()
+    title = "Nothing of rank k comes closer than the cut"
+    axes.set_title(title, loc="left")
+    label_ends(axes, ends)
+    places, bound = ", ".join(map(str, ranks)), ", ".join(f"{floor[k]:.2f}" for k in ranks)
+    words = f"{title}. Distance to the matrix at k = {places}: the cut {bound}; {'; '.join(said)}."
+    return Picture(figure, words)
+
+
+def closest(M, ranks, found):
+    """A Table: the closest of each rival, as a multiple of what the cut leaves."""
+    floor = tail(singular_values(M))
+    rows = []
+    for name, values in found.items():
+        rows.append((name, *(f"{row.min() / floor[k]:.3f}" for k, row in zip(ranks, values, strict=True))))
+    return Table(["closest, times the cut", *(f"k = {k}" for k in ranks)], rows)
+
+
+# ---- a picture that is a matrix
+
+
+def house(height=64, width=96):
+    """A picture of a house under a sun, drawn by inequalities: (height, width), 0 black and 1 white."""
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1.5 : width * 1j]
+    image = 0.95 - 0.35 * y + 0.03 * np.sin(40 * x * y)
+    image[(x - 1.12) ** 2 + (y - 0.25) ** 2 < 0.15**2] = 1.0
+    image[y > 0.62 + 0.09 * np.sin(5 * x) - 0.05 * np.cos(11 * x)] = 0.42
+    image[y > 0.8 + 0.05 * np.sin(7 * x + 2)] = 0.22
+    image[(abs(x - 0.42) < 0.17) & (y > 0.42) & (y < 0.82)] = 0.62
+    image[(y > 0.24) & (y < 0.42) & (abs(x - 0.42) < (y - 0.24) * 1.15)] = 0.12
+    for centre in (0.34, 0.5):
+        image[(abs(x - centre) < 0.035) & (abs(y - 0.54) < 0.05)] = 0.98
+    image[(abs(x - 0.42) < 0.035) & (y > 0.66) & (y < 0.82)] = 0.1
+    return image
+
+
+def show_house(ranks=(1, 2, 4, 8, 16, 64)):
+    """The house, cut to several ranks, with how many numbers each copy has free; its mean grey is kept beside."""
+    image = house()
+    mean, (m, n) = image.mean(), image.shape
+    held = energy(singular_values(image - mean))
+    figure, axes = canvas(8.4, 4.1, 2, 3)
+    said = []
+    for ax, k in zip(axes.flat, ranks, strict=True):
+        ax.imshow(truncate(image - mean, k) + mean, cmap="gray", vmin=0, vmax=1)
+        free = k * (m + n - k)
+        ax.set_title(f"rank {k}: {free:,} free numbers", fontsize=10)
+        ax.axis("off")
+        said.append(f"rank {k}: {held[k - 1]:.1%} of the energy, {free:,} free numbers")
+    title = f"A picture of {m} × {n} = {m * n:,} numbers, as a sum of k outer products"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11.5)
+    return Picture(figure, f"A house, hills and a sun, {m} × {n}, cut to rank k. {'. '.join(said)}.")
+
+
+# ---- ΔW, cut
+
+
+class Cuts:
+    """Updates ΔW of several runs, taken apart once; cut(k) puts the strongest k directions of each matrix together.
+
+    updates: a list of {path: ΔW}.  Vectors (biases, LayerNorms) are left whole.
+    """
+
+    def __init__(self, updates):
+        self.updates = updates
+        self.parts = [{path: factors(M, min(M.shape)) for path, M in one.items() if M.ndim == 2} for one in updates]
+        self.base = {path: p.data for path, p in load_base("english").named_parameters()}
+
+    def cut(self, run, k):
+        """{path: ΔW of rank k} of one run."""
+        thin = {path: A[:, :k] @ B[:k] for path, (A, B) in self.parts[run].items()}
+        return self.updates[run] | thin
+
+    def shrunk(self, run, k):
+        """Every ΔW whole, but shortened to the norm of its cut to rank k."""
+        short = {}
+        for path, M in self.cut(run, k).items():
+            whole = self.updates[run][path]
+            short[path] = whole * (np.linalg.norm(M) / np.linalg.norm(whole)) if M.ndim == 2 else whole
+        return short
+
+    def by_chance(self, run, k):
+        """Every ΔW as seen along k random directions instead of its own."""
+        rng = np.random.default_rng(run)
+        matrices = self.updates[run].items()
+        return {path: projected(M, rng.standard_normal((len(M), k))) if M.ndim == 2 else M for path, M in matrices}
+
+    def weakest(self, run, k):
+        """The k weakest directions of every ΔW."""
+        thin = {path: A[:, -k:] @ B[-k:] for path, (A, B) in self.parts[run].items()}
+        return self.updates[run] | thin
+
+    def model(self, change):
+        """The base with a change added to its weights."""
+        model = load_base("english")
+        for path, p in model.named_parameters():
+            p.data[...] = self.base[path] + change[path]
+        return model
+
+    def bits(self, change, text=None):
+        """Bits a character of the held-out climate (or of another text) for the base with this change."""
+        return bits(self.model(change), texts()[2] if text is None else text)
+
+    def measure(self, ranks=RANKS):
+        """(base, {k: (runs,) bits a character}) on the held-out climate."""
+        nothing = {path: np.zeros_like(array) for path, array in self.base.items()}
+        runs = range(len(self.updates))
+        return self.bits(nothing), {k: np.array([self.bits(self.cut(run, k)) for run in runs]) for k in ranks}
+
+
+def shares(base, found):
+    """For each k two shares, means over the runs: of the whole gain, and of what the matrices add to the vectors."""
+    whole = found[max(found)]
+    return {k: (np.mean((base - row) / (base - whole)), np.mean((found[0] - row) / (found[0] - whole)))
+            for k, row in found.items()}  # fmt: skip
+
+
+def plot_gain(base, found):
+    """Held-out bits a character against k, every run a dot, with the share of the whole gain at each k."""
+    figure, axes = canvas(7.6, 3.7)
+    ranks = list(found)
+    means = np.array([found[k].mean() for k in ranks])
+    for i, k in enumerate(ranks):
+        axes.plot([i] * len(found[k]), found[k], "o", color=COLORS[0], markersize=4.5, alpha=0.8)
+    axes.plot(range(len(ranks)), means, STYLES[0], color=COLORS[0])
+    gains = shares(base, found)
+    for i, k in enumerate(ranks):
+        axes.annotate(f"{gains[k][0]:.0%}", (i, means[i]), (5, 9), textcoords="offset points", color=COLORS[0])
+    axes.axhline(base, color=LINE, linewidth=1, linestyle=":")
+    axes.annotate("the base: no change at all", (len(ranks) - 1, base), (0, -13), textcoords="offset points",
+                  ha="right", color=LINE)  # fmt: skip
+    axes.set_xticks(range(len(ranks)), [f"{k}\n(all)" if k == ranks[-1] else str(k) for k in ranks])
+    axes.set(xlabel="directions that are kept of each ΔW", ylabel="held-out climate,\nbits a character")
+    axes.margins(y=0.12)
+    title = f"One direction of each ΔW, and the vectors, bring {gains[1][0]:.0%} of the gain"
+    axes.set_title(title, loc="left")
+    said = ", ".join(f"{means[i]:.2f} at {k}, {gains[k][0]:.0%} of the gain" for i, k in enumerate(ranks))
+    return Picture(figure, f"{title}. Bits a character on held-out climate text, the base {base:.2f}; by k: {said}.")
+
+
+def energy_beside_gain(cuts, base, found):
+    """A Table: the energy in the first k directions, beside the share of what the matrices bring, and of all."""
+    spectra = [singular_values(M) for M in cuts.updates[0].values() if M.ndim == 2]
+    gains, rows = shares(base, found), []
+    for k in found:
+        held = np.median([energy(s)[k - 1] for s in spectra]) if k else 0.0
+        rows.append((k, f"{held:.0%}", f"{gains[k][1]:.0%}", f"{gains[k][0]:.0%}"))
+    names = ["k", "energy (median)", "of the matrices' gain", "of the whole gain"]
+    return Table(names, rows, title="the first k directions of every matrix: what they hold, and what they bring")
+
+
+def compare_ways(cuts, ways, ranks):
+    """A Table of bits a character on the held-out climate, every run, for several ways to make a change of a rank.
+
+    ways: {label: a function (run, k) -> {path: change}}
+    """
+    runs = range(len(cuts.updates))
+    rows = []
+    for label, way in ways.items():
+        rows.append((label, *("  ".join(f"{cuts.bits(way(run, k)):.3f}" for run in runs) for k in ranks)))
+    return Table(["", *(f"k = {k}" for k in ranks)], rows, title="held-out climate, bits a character, three runs each")

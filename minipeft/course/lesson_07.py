@@ -1,0 +1,237 @@
+"""What lesson 07 calls and does not show: a teacher of known rank, its walls, cut models, and examples with wrong labels."""
+
+from copy import deepcopy
+
+import numpy as np
+
+from ..lab.changes import deltas
+from ..lab.picture import COLORS, LINE, STYLES, Picture, canvas, direct_labels
+from ..lab.spectra import rank_for, singular_values, tail, truncate
+from ..lab.sweeps import sweep
+from ..lab.table import Table
+from ..methods import LoRA, get_peft_model
+from ..model.module import innermost
+from ..training import AdamW, constant, evaluate, fit, load_base, symbols_batch, symbols_batches
+from ..training.data import LENGTH, SYMBOLS
+from .check import answers
+
+ALL = ("*_proj", "*.c_fc")  # every Linear of the blocks
+SIGMA = np.array([6.0, 5, 4, 3, 2, 1])
+
+
+# ---- the teacher
+
+
+def teacher(d=32, seed=0):
+    """D (d, d), the change that a task asks for: of rank 6, with the singular values 6, 5, 4, 3, 2, 1."""
+    rng = np.random.default_rng(seed)
+    U, V = (np.linalg.qr(rng.standard_normal((d, d)))[0][:, : len(SIGMA)] for _ in "UV")
+    return U * SIGMA @ V.T
+
+
+def start(r, seed=0, d=32):
+    """LoRA's start: A (d, r) uniform in ±1/√d, and B (r, d) zero."""
+    return np.random.default_rng(seed).uniform(-1, 1, (d, r)) / d**0.5, np.zeros((r, d))
+
+
+def walls(D, r, steps, lr=0.02, seed=0):
+    """‖A B − D‖² after each step of gradient descent, (steps + 1,)."""
+    A, B = start(r, seed, len(D))
+    errors = [((A @ B - D) ** 2).sum()]
+    for _ in range(steps):
+        G = A @ B - D
+        A, B = A - lr * G @ B.T, B - lr * A.T @ G
+        errors.append(((A @ B - D) ** 2).sum())
+    return np.array(errors)
+
+
+# ---- the first picture
+
+
+def wall_or_slowness(ranks=(1, 3, 6), steps=120, every=10, stop=60):
+    """Two kinds of failing at a small rank, measured: one that stays, and one that goes away with more steps.
+
+    Left, ‖A B − D‖² of plain descent towards the teacher, for a few ranks, with the bound of each dotted.  Right, the share
+    of right symbols while LoRA of rank 1, and of rank 16, learns `map` in the base `symbols`.
+    """
+    D, places = teacher(), np.arange(0, steps + 1, every)
+    figure, (left, right) = canvas(10.2, 2.9, 1, 2)
+    ends, said = [], []
+    for i, r in enumerate(ranks):
+        errors, bound = walls(D, r, 200), tail(SIGMA)[r] ** 2
+        left.plot(errors, color=COLORS[i], linestyle=STYLES[i])
+        ends.append((f"rank {r}", errors[-1], COLORS[i]))
+        said.append(f"rank {r} ends at {errors[-1]:.1f}, and no matrix of rank {r} comes below {bound:g}")
+    direct_labels(left, ends, 205, 6)
+    left.set(xlabel="step of gradient descent", ylabel="squared error ‖A B − D‖²", ylim=(-3, 96), xlim=(0, 245))
+    stay = " and ".join(f"rank {r} at {tail(SIGMA)[r] ** 2:g}" for r in ranks if tail(SIGMA)[r])
+    left.set_title(f"A wall: it stays ({stay})")
+    told, ended = [], []
+    for i, r in enumerate((1, 16)):
+        shares = while_learning("map", r, 2.5e-3, steps, every)
+        right.plot(places, shares, color=COLORS[i], linestyle=STYLES[i])
+        early = shares[stop // every]
+        right.plot(stop, early, "o", color=COLORS[i])
+        left_of = {"ha": "right", "xytext": (-7, 3)} if r > 1 else {"ha": "left", "xytext": (8, -10)}
+        right.annotate(f"rank {r}", (stop, early), textcoords="offset points", color=COLORS[i], **left_of)
+        ended.append(f"{early:.0%}, then {shares[-1]:.0%}")
+        told.append(
+            f"rank {r} has {early:.0%} of the symbols right after {stop} steps, and {shares[-1]:.0%} after {steps}"
+        )
+    right.set(xlabel="training step", ylabel="right symbols", ylim=(-0.03, 1.05))
+    right.yaxis.set_major_formatter(lambda value, _: format(value, ".0%"))
+    right.axvline(stop, color=LINE, linewidth=0.8, linestyle=":")
+    right.set_title(f"Slowness: more steps help rank 1 ({ended[0]})")
+    return Picture(figure, f"Two panels. Left, descent towards a matrix D of rank 6: {'; '.join(said)}. Right, LoRA learns "
+                   f"the task map: {'; '.join(told)}.")  # fmt: skip
+
+
+def while_learning(task, r, lr, steps, every, seed=0):
+    """The share of right symbols before training, and after each `every` steps, at a constant rate."""
+    model = get_peft_model(load_base("symbols"), LoRA(r=r, alpha=16, targets=ALL), seed)
+    optimizer, test = AdamW(model, lr=lr), [symbols_batch(task, np.random.default_rng(7), 64)]
+    shares = [evaluate(model, test).accuracy]
+    for part in range(steps // every):
+        fit(
+            model,
+            symbols_batches(task, 8),
+            every,
+            optimizer,
+            seed=1000 * seed + part,
+            schedule=constant,
+            progress=False,
+        )
+        shares.append(evaluate(model, test).accuracy)
+    return np.array(shares)
+
+
+# ---- the blanks
+
+
+def example():
+    """A (4, 2), B (2, 5) and D (4, 5): whole numbers, and no two sizes alike."""
+    A = np.array([[1.0, 0], [2, -1], [0, 3], [1, 1]])
+    B = np.array([[1.0, 0, 2, -1, 1], [0, 1, -1, 2, 3]])
+    D = np.array([[2.0, 1, 0, 1, -1], [0, 3, 1, -2, 1], [1, 1, -1, 2, 0], [3, 0, 1, 1, 2]])
+    return A, B, D
+
+
+def check(**given):
+    """Say of dA and dB of `example` whether they are right, and name the slip."""
+    A, B, D = example()
+    G = A @ B - D
+    wanted = {"dA": G @ B.T, "dB": A.T @ G}
+    mistakes = {
+        "dA": {"D is missing: where does the slope at A B come from?": A @ B @ B.T,
+               "the sign: the loss falls as A B comes closer to D": -G @ B.T},
+        "dB": {"D is missing: where does the slope at A B come from?": A.T @ A @ B,
+               "the sign: the loss falls as A B comes closer to D": -A.T @ G},
+    }  # fmt: skip
+    answers(wanted, mistakes, **given)
+
+
+# ---- trained models, cut
+
+
+def cut(model, base, k):
+    """Give way, in place: each ΔW of a fully trained model becomes its best copy of rank k; all else stays as trained.
+
+    base: an untrained model, to subtract.  Returns {path: ΔW as it was}.
+    """
+    found = deltas(model)
+    for path, delta in found.items():
+        weight = innermost(model.get_submodule(path)).weight.data
+        weight[...] = innermost(base.get_submodule(path)).weight.data + truncate(delta, k)
+    return found
+
+
+# ---- examples with wrong labels
+
+
+def examples(task, n, wrong, seed=11):
+    """n sequences of a task, in which a share of the answers is replaced by a symbol drawn at random.
+
+    Returns (ids, targets, mask) as they are trained on, and a mask of the answers that are wrong.  What the model reads
+    holds the same wrong answers: a wrong text is wrong for whoever reads on.
+    """
+    rng = np.random.default_rng(seed)
+    ids, targets, mask = symbols_batch(task, rng, n)
+    drawn = np.where(rng.random(targets.shape) < wrong, rng.integers(0, SYMBOLS, targets.shape), targets)
+    given = np.where(mask, drawn, targets)
+    read = ids.copy()
+    read[:, -LENGTH + 1 :] = given[:, -LENGTH:-1]
+    return (read, given, mask), mask & (given != targets)
+
+
+def batches_of(data, n=8):
+    """Random rows of some examples, for fit: the same few, again and again."""
+
+    def batch(rng):
+        rows = rng.integers(0, len(data[0]), n)
+        return tuple(array[rows] for array in data)
+
+    return batch
+
+
+# ---- numbers and tables
+
+
+def below(number, limit=1e-10):
+    """A difference that is nothing but rounding, in words; any other with three digits."""
+    return f"below {limit:.0e}".replace("e-0", "e-") if number < limit else f"{number:.3g}"
+
+
+def elbow_and_cuts(models, ranks):
+    """A Table: for each fully trained model the ranks that hold 90% of ‖ΔW‖², and the right symbols after cuts to rank k.
+
+    models: {task: model}
+    """
+    rows, base = [], load_base("symbols")
+    for task, model in models.items():
+        test = [symbols_batch(task, np.random.default_rng(7), 64)]
+        elbows = [rank_for(singular_values(delta), 0.9) for delta in deltas(model).values()]
+        spread = f"{min(elbows)} to {max(elbows)}, median {np.median(elbows):g}"
+        shares = []
+        for k in ranks:
+            copied = deepcopy(model)
+            cut(copied, base, k)
+            shares.append(evaluate(copied, test).accuracy)
+        rows.append((task, spread, *shares, evaluate(model, test).accuracy))
+    names = [f"cut to {k}" for k in ranks] + ["not cut"]
+    return Table(["task", "elbow of the 12 ΔW", *names], rows, "right symbols, new sequences",
+                 formats=dict.fromkeys(names, ".0%"))  # fmt: skip
+
+
+def learn(task, r, steps, seed):
+    """LoRA of rank r on all matrices, α = 16, learning rate 0.005; right symbols in new sequences."""
+    model = get_peft_model(load_base("symbols"), LoRA(r=r, alpha=16, targets=ALL), seed)
+    fit(model, symbols_batches(task, 8), steps, AdamW(model, lr=5e-3), seed=seed, schedule=constant, progress=False)
+    return evaluate(model, [symbols_batch(task, np.random.default_rng(7), 64)])
+
+
+def remedies(heart, by_heart):
+    """A Table for rank 64: right symbols in new sequences at the end, and what four remedies make of it, every seed.
+
+    heart: the Sweep of by_heart at two ranks, in which the loss on new sequences is measured along the way
+    """
+    end, loss = heart.values("new", r=64), heart.values("loss", r=64)
+    best = loss.argmin(axis=1)
+    rows = [("nothing: rank 64 to the end", end[:, -1], loss[:, -1])]
+    seeds = range(len(end))
+    rows.append(("stop where the loss on new ones is least", end[seeds, best], loss[seeds, best]))
+    rows.append(("rank 1 to the end", heart.values("new", r=1)[:, -1], heart.values("loss", r=1)[:, -1]))
+    decayed = sweep(by_heart, {"r": [64], "weight_decay": [0.3]}, seeds=heart.seeds)
+    rows.append(("weight decay 0.3", decayed.values("new")[:, -1], decayed.values("loss")[:, -1]))
+    more = sweep(with_more, {"n": [400]}, seeds=heart.seeds)
+    rows.append(("400 sequences, 30% as wrong", more.values("accuracy"), more.values("loss")))
+    written = [(name, *(" ".join(format(v, form).rstrip("%") for v in values) for values, form in
+                        ((right, ".0%"), (losses, ".2f")))) for name, right, losses in rows]  # fmt: skip
+    return Table(["rank 64, 240 steps", "right symbols, %", "loss"], written, "new sequences, every seed")
+
+
+def with_more(n, seed, r=64, steps=240):
+    """The training of by_heart on n sequences."""
+    data, _ = examples("map", n, 0.3)
+    model = get_peft_model(load_base("symbols"), LoRA(r=r, alpha=16, targets=ALL), seed)
+    fit(model, batches_of(data), steps, AdamW(model, lr=5e-3), seed=seed, schedule=constant, progress=False)
+    return evaluate(model, [symbols_batch("map", np.random.default_rng(7), 64)])

@@ -1,0 +1,387 @@
+"""What lesson 12 calls: its pictures of attention with a prefix, the checks of its blanks, and what it tries out."""
+
+import re
+
+import numpy as np
+
+from ..generation import generate
+from ..lab.gradcheck import nudge
+from ..methods.prefix import PrefixAttention, ShiftedPositions
+from ..methods.wrapper import Wrapper, wrap
+from ..model.attention import Attention
+from ..model.functional import softmax
+from ..model.module import evaluating
+from ..training.bases import load_base
+from ..training.data import TASKS, symbols_batch
+from ..training.evaluation import evaluate
+from . import check
+
+INK, GREY, BACK, PALE, COLD = "#222222", "#6f6f6f", "#B34700", "#cfe4f2", "#f1f1f1"
+
+# ---- the picture: attention with columns for the prefix
+
+
+def draw_columns(solved=False):
+    """Attention with two prefix columns, forward and back.  solved: with the slopes of the prefix instead of blanks."""
+    from ..lab.picture import Picture, canvas
+
+    figure, axes = canvas(10.2, 3.55, 1, 2, width_ratios=(10.6, 12.2))
+    columns_forward(axes[0])
+    columns_backward(axes[1], solved)
+    known = (
+        "dP_k = dz-transposed q over root K, and dP_v = p-transposed do, each summed over the batch"
+        if solved
+        else "dP_k and dP_v are boxes with a question mark"
+    )
+    alt = (
+        "Two panels. Forward: a table of attention weights with a row for each of three queries. Two blue columns on the "
+        "left belong to the prefix, and every row has both. Three grey columns belong to the tokens, and a query has only "
+        "those up to its own. Above the columns stand the keys, below them the values; P_k and P_v are blue. Outputs leave "
+        "to the right. Backward: the slope do comes in from the right, and leaves the blue columns upwards and downwards. "
+    )
+    return Picture(figure, f"{alt}{known}.")
+
+
+def columns(ax, back=False):
+    """The keys, the weights and the values, column by column."""
+    from matplotlib.patches import Rectangle
+
+    from ..lab.picture import TRAINED
+
+    color = BACK if back else INK
+    for c in range(5):
+        x, mine = c + (0 if c < 2 else 0.35), c < 2
+        face, ink = (TRAINED, "white") if mine else ("#e4e4e4", INK)
+        names = ("P_k", "P_v") if mine else (f"k{'₁₂₃'[c - 2]}", f"v{'₁₂₃'[c - 2]}")
+        for y, name in zip((4.3, -0.1), names, strict=True):
+            ax.add_patch(Rectangle((x + 0.06, y), 0.88, 0.8, facecolor=face, edgecolor=INK, lw=0.9))
+            ax.text(x + 0.5, y + 0.4, name, ha="center", va="center", fontsize=11, color=ink)
+        for t in range(3):
+            seen = mine or c - 2 <= t
+            ax.add_patch(Rectangle((x + 0.06, 3.22 - t), 0.88, 0.88, lw=0.9, edgecolor=TRAINED if mine else "#999999",
+                                   facecolor=(PALE if mine else COLD) if seen else "white",
+                                   linestyle="-" if seen else (0, (2, 2))))  # fmt: skip
+            if seen:
+                ax.text(x + 0.5, 3.65 - t, "p", ha="center", va="center", fontsize=11, color=TRAINED if mine else GREY)
+    for t in range(3):
+        y = 3.65 - t
+        ax.text(-0.55, y, f"q{'₁₂₃'[t]}", ha="center", va="center", fontsize=12)
+        line(ax, *(((6.6, y), (5.5, y)) if back else ((5.5, y), (6.6, y))), color=color)
+        ax.text(7.05, y, f"{'d' if back else ''}o{'₁₂₃'[t]}", ha="center", va="center", fontsize=12, color=color)
+
+
+def line(ax, start, end, color=INK):
+    """An arrow."""
+    from matplotlib.patches import FancyArrowPatch
+
+    ax.add_patch(
+        FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=12, color=color, lw=1.5, shrinkA=0, shrinkB=0)
+    )
+
+
+def panel(ax, title, left, right):
+    ax.set(xlim=(left, right), ylim=(-1.5, 6.5), aspect="equal")
+    ax.axis("off")
+    ax.set_title(title, fontsize=12, fontweight="bold", color=INK, x=0.0, loc="left")
+
+
+def columns_forward(ax):
+    """The left panel."""
+    from ..lab.picture import TRAINED
+
+    panel(ax, "forward", -2.7, 7.9)
+    columns(ax)
+    ax.text(1.94, 5.9, "the prefix: trained", ha="right", fontsize=11, color=TRAINED)
+    ax.text(1.94, 5.4, "m = 2 columns", ha="right", fontsize=10, color=TRAINED)
+    ax.text(2.41, 5.9, "the tokens: frozen model", ha="left", fontsize=11, color=GREY)
+    ax.text(2.41, 5.4, "a column each", ha="left", fontsize=10, color=GREY)
+    for y, text in ((4.7, "keys"), (2.65, "weights,\na row sums\nto 1"), (0.3, "values")):
+        ax.text(-1.1, y, text, ha="right", va="center", fontsize=9.5, color=GREY)
+    ax.text(2.7, -0.75, "each output = its weights times the values", ha="center", fontsize=10, color=GREY)
+
+
+def columns_backward(ax, solved):
+    """The right panel: with blanks, or with the answers."""
+    panel(ax, "and back", -3.4, 8.8)
+    columns(ax, back=True)
+    line(ax, (1.0, 5.1), (1.0, 5.62), BACK)
+    line(ax, (1.0, -0.1), (1.0, -0.62), BACK)
+    blank(ax, 1.0, 6.0, "dP_k = Σₙ dzᵀ q / √K" if solved else "dP_k = ?", solved)
+    blank(ax, 1.0, -1.0, "dP_v = Σₙ pᵀ do" if solved else "dP_v = ?", solved)
+    if solved:
+        ax.text(-1.0, 2.65, "dz =\np ⊙ (dp − do·o)", ha="right", va="center", fontsize=9.5, color=BACK)
+    for y, name in ((4.7, "dk"), (0.3, "dv")):
+        ax.text(5.5, y, f"{name} goes on\nto the tokens", ha="left", va="center", fontsize=9.5, color=GREY)
+
+
+def blank(ax, x, y, text, solved):
+    """A place for an answer: dashed while it is open, filled when it is known."""
+    from matplotlib.patches import FancyBboxPatch
+
+    w, h = 0.5 + 0.235 * len(text), 0.76
+    style = {"facecolor": "#fde9dc", "linestyle": "-"} if solved else {"facecolor": "white", "linestyle": (0, (3, 2))}
+    ax.add_patch(FancyBboxPatch((x - w / 2, y - h / 2), w, h, boxstyle="round,pad=0,rounding_size=0.12", edgecolor=BACK,
+                                lw=1.3, zorder=3, **style))  # fmt: skip
+    ax.text(x, y, text, ha="center", va="center", fontsize=12, zorder=4)
+
+
+def draw_shares(rows):
+    """A bar of length 1 for each row, cut into shares.  rows: {label: weights}, the prefix' first, or 0."""
+    from fractions import Fraction
+
+    from matplotlib.patches import Rectangle
+
+    from ..lab.picture import TRAINED, Picture, canvas
+
+    figure, ax = canvas(9.0, 0.55 * len(rows) + 0.3)
+    said = []
+    for i, (label, weights) in enumerate(rows.items()):
+        left, parts = 0.0, []
+        ax.text(-0.02, -i, label, ha="right", va="center")
+        for who, weight in zip(("prefix", "token 1", "token 2"), weights, strict=True):
+            if weight:
+                face, color = (TRAINED, "white") if who == "prefix" else (COLD if who[-1] == "1" else "#c9c9c9", INK)
+                text = f"{who}  {Fraction(weight).limit_denominator(100)}"
+                ax.add_patch(Rectangle((left, -i - 0.36), weight, 0.72, facecolor=face, edgecolor=INK, lw=0.9))
+                ax.text(left + weight / 2, -i, text, ha="center", va="center", color=color, fontsize=10.5)
+                parts.append(text)
+            left += weight
+        said.append(f"{label}: {', '.join(parts)}")
+    ax.set(xlim=(-0.36, 1.02), ylim=(-len(rows) + 0.45, 0.5))
+    ax.axis("off")
+    return Picture(figure, "Bars of equal length, cut into shares. " + "; ".join(said) + ".")
+
+
+# ---- the checks of the blanks
+
+
+def example(N=None, T=3, m=2, K=4, K_v=5):
+    """q, k, v, P_k, P_v, do: small whole numbers, none of them zero.  With N = 2 all but the prefix have two sequences."""
+    rng = np.random.default_rng(12)
+    shapes = ((2, T, K), (2, T, K), (2, T, K_v), (m, K), (m, K_v), (2, T, K_v))
+    q, k, v, P_k, P_v, do = (rng.choice([-2.0, -1, 1, 2], shape) for shape in shapes)
+    return (q, k, v, P_k, P_v, do) if N else (q[0], k[0], v[0], P_k, P_v, do[0])
+
+
+def attend(q, k, v):
+    """(weights, outputs) of attention for one sequence; keys may outnumber queries."""
+    T, S = len(q), len(k)
+    p = softmax(np.where(np.tri(T, S, S - T, dtype=bool), q @ k.T / 2, -np.inf))
+    return p, p @ v
+
+
+def measured(name):
+    """The slope that dP_v, dz or dP_k names, by nudging, for the arrays of example() and the loss Σ do ⊙ o.
+
+    "dP_v_batch": for both sequences.
+    """
+    q, k, v, P_k, P_v, do = example(2)
+    n = 2 if name.endswith("batch") else 1
+
+    def loss():
+        pairs = zip(q[:n], k[:n], v[:n], do[:n], strict=True)
+        return sum((d * attend(a, np.vstack([P_k, b]), np.vstack([P_v, c]))[1]).sum() for a, b, c, d in pairs)
+
+    if name != "dz":
+        return nudge(loss, P_k if name.startswith("dP_k") else P_v, eps=2.0**-13)
+    z, values = q[0] @ np.vstack([P_k, k[0]]).T / 2, np.vstack([P_v, v[0]])
+    seen = np.tri(3, 5, 2, dtype=bool)
+    return nudge(lambda: (do[0] * (softmax(np.where(seen, z, -np.inf)) @ values)).sum(), z, eps=2.0**-13)[:, :2]
+
+
+def slopes(**given):
+    """slopes(dP_v=my_dP_v, ...): compare with what nudging measures, and say in words what is wrong.
+
+    Names: dP_v, dz (its two prefix columns), dP_k, dP_v_batch, for the arrays of example().
+    """
+    q, k, v, P_k, P_v, do = example()
+    p, o = attend(q, np.vstack([P_k, k]), np.vstack([P_v, v]))
+    p, worth = p[:, :2], do @ P_v.T
+    dz = p * (worth - (do * o).sum(1, keepdims=True))
+    mistakes = {
+        "dz": {
+            "this is share × what the value is worth; take away what the output is worth": p * worth,
+            "the sum over the five numbers of do · o is missing": p * (worth - do.sum(1, keepdims=True)),
+            "the share p of the column is missing": worth - (do * o).sum(1, keepdims=True),
+        },
+        "dP_k": {"q is divided by √K before it is multiplied: K = 4 here": dz.T @ q},
+    }
+    wanted = {name: (lambda name=name: measured(name)) for name in ("dP_v", "dz", "dP_k", "dP_v_batch")}
+    check.answers(wanted, mistakes, tolerance=1e-5, **given)
+
+
+# ---- positions
+
+
+def moved_by(model, places):
+    """The model with its tokens moved by so many positions, and nothing before them."""
+    if places:
+        wrap(model, "wpe", lambda wpe: ShiftedPositions(wpe, places))
+    return model
+
+
+def exact_when_moved(model, task, places, n=128, seed=7):
+    """{positions that the tokens are moved: share of exact sequences}, of a model with a prefix that is left as it is."""
+    shift = next(node for _, node in model.walk() if isinstance(node, ShiftedPositions))
+    kept, found = shift.offset, {}
+    batch = [symbols_batch(task, np.random.default_rng(seed), n)]
+    try:
+        for place in places:
+            shift.offset = place
+            found[place] = evaluate(model, batch).exact
+    finally:
+        shift.offset = kept
+    return found
+
+
+def base_when_moved(places, tasks=("copy", "plus", "reverse"), n=64, seed=7):
+    """{task: {positions moved: share of exact sequences}} of the bare base `symbols`."""
+    batches = {task: [symbols_batch(task, np.random.default_rng(seed), n)] for task in tasks}
+    models = {place: moved_by(load_base("symbols"), place) for place in places}
+    return {task: {place: evaluate(models[place], batches[task]).exact for place in places} for task in tasks}
+
+
+def plot_moved(found, home=None, title=None):
+    """The share of exact sequences by how far the tokens are moved: a row of cells for each entry of found.
+
+    home: the place where a prefix was trained.  found: {label: {positions moved: share}}.  Returns a Picture.
+    """
+    from matplotlib.patches import Rectangle
+
+    from ..lab.charts import shade
+    from ..lab.picture import Picture, canvas
+
+    places = list(next(iter(found.values())))
+    figure, ax = canvas(0.46 * len(places) + 1.9, 0.36 * len(found) + 0.95)
+    said = []
+    for row, (label, shares) in enumerate(found.items()):
+        for column, value in enumerate(shares.values()):
+            face, ink = shade(value)
+            at_home = places[column] == home
+            ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=face, edgecolor="white"))
+            ax.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=ink, fontsize=10,
+                    fontweight="bold" if at_home else "normal")  # fmt: skip
+        said.append(f"{label}: " + ", ".join(f"{100 * v:.0f} at {p}" for p, v in shares.items()))
+    if home in places:
+        i = places.index(home)
+        ax.add_patch(Rectangle((i - 0.5, -0.5), 1, len(found), facecolor="none", edgecolor=BACK, lw=2.2, zorder=3))
+    ax.set(
+        xlim=(-0.55, len(places) - 0.45), ylim=(len(found) - 0.45, -0.55), xlabel="positions that the tokens are moved"
+    )
+    ax.set_xticks(range(len(places)), places)
+    ax.set_yticks(range(len(found)), found)
+    ax.tick_params(length=0)
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    ax.set_title(title or "Exact sequences in %", loc="left", fontsize=11.5)
+    where = f" The prefix was trained at {home}." if home is not None else ""
+    return Picture(figure, f"{title + '. ' if title else ''}Exact sequences in per cent, by positions moved.{where} "
+                   f"{'; '.join(said)}.")  # fmt: skip
+
+
+# ---- a prefix that words have written
+
+
+class Kept(Wrapper):
+    """Attention that passes everything on, and keeps the keys and values of the last call."""
+
+    def forward(self, q, k, v):
+        self.keys, self.values = k, v
+        return self.base(q, k, v)
+
+
+def keys_and_values(model, ids):
+    """[(P_k, P_v), ...]: the keys and values that the tokens ids write in each layer, (len(ids), D) each."""
+    homes = [path for path, node in model.walk() if isinstance(node, Attention)]
+    keepers = [Kept(model.get_submodule(path)) for path in homes]
+    for path, keeper in zip(homes, keepers, strict=True):
+        model.set_submodule(path, keeper)
+    try:
+        with evaluating(model):
+            model(np.atleast_2d(ids))
+    finally:
+        for path, keeper in zip(homes, keepers, strict=True):
+            model.set_submodule(path, keeper.base)
+    return [(keeper.keys[0].copy(), keeper.values[0].copy()) for keeper in keepers]
+
+
+def written_by(model, ids):
+    """{path pattern: array}: the start of a prefix that these tokens write, for get_peft_model(..., start=...)."""
+    pairs = keys_and_values(model, ids)
+    return {f"h.{i}.*P_{kind}": array for i, pair in enumerate(pairs) for kind, array in zip("kv", pair, strict=True)}
+
+
+# ---- a mean where a sum belongs
+
+
+class MeanPrefix(PrefixAttention):
+    """The library's, with one line wrong: a mean over the batch where a sum belongs."""
+
+    def forward(self, q, k, v):
+        o, right = super().forward(q, k, v)
+
+        def backward(do):
+            before = self.P_k.grad.copy(), self.P_v.grad.copy()
+            slopes_of_tokens = right(do)
+            for P, old in zip((self.P_k, self.P_v), before, strict=True):
+                P.grad[...] = old + (P.grad - old) / len(q)
+            return slopes_of_tokens
+
+        return o, backward
+
+
+def with_mean(model):
+    """Give the layers of a prefix the wrong backward; return the model."""
+    for _, layer in model.walk():
+        if isinstance(layer, PrefixAttention):
+            layer.__class__ = MeanPrefix
+    return model
+
+
+def commonest_letter(task, n=128, seed=7):
+    """The share of right symbols of one who writes the commonest letter of each sequence, eight times."""
+    x = symbols_batch(task, np.random.default_rng(seed), n)[0][:, 1:9]
+    wanted = TASKS[task][1](x)
+    guesses = np.array([np.bincount(row).argmax() for row in x])
+    return float((wanted == guesses[:, None]).mean())
+
+
+# ---- what a text is about
+
+
+def typical_words(text, others, factor=8, least=4):
+    """{word: how often}, the most frequent first: words that are at least `factor` times as frequent in a text as in the
+    others, and occur `least` times."""
+    mine, theirs = counts_of(text), counts_of(others)
+    total, other_total = sum(mine.values()), sum(theirs.values())
+    found = {
+        word: n
+        for word, n in mine.items()
+        if n >= least and n / total >= factor * (theirs.get(word, 0) + 0.5) / other_total
+    }
+    return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def counts_of(text):
+    """{word: how often it occurs}, in small letters."""
+    found = {}
+    for word in words_of(text):
+        found[word] = found.get(word, 0) + 1
+    return found
+
+
+def words_of(text):
+    return re.findall(r"[a-z]+", text.lower())
+
+
+def share_of(words, models, prompts, tokens, n=30, each=4, temperature=0.7, top_k=20, seed=0):
+    """{label: share of the words that a model writes which are among `words`}, `each` times n tokens after every prompt."""
+    found = {}
+    for label, model in models.items():
+        written, rng = [], np.random.default_rng(seed)
+        for prompt in prompts:
+            ids = np.array([tokens.encode(prompt)] * each)
+            new = generate(model, ids, n, temperature=temperature, top_k=top_k, rng=rng)[:, ids.shape[1] :]
+            written += [word for row in new for word in words_of(tokens.decode(row))]
+        found[label] = float(np.mean([word in words for word in written]))
+    return found

@@ -1,0 +1,82 @@
+"""The blanks of lessons 04 and 05 name the slip; the cuts of 05 are what they say."""
+
+import numpy as np
+import pytest
+
+from minipeft import load_base
+from minipeft.course import lesson_04, lesson_05
+from minipeft.lab.spectra import singular_values, truncate
+
+G = np.array([0.5, -0.001])
+M1, V1 = 0.1 * G, 0.001 * G**2
+
+
+@pytest.mark.parametrize(("step", "said"), [
+    (-1e-3 * np.sign(G), "✓"),
+    (-1e-3 * M1 / np.sqrt(V1), "as they were"),
+    (-1e-3 * M1 / np.sqrt(V1 / 0.001), "m is not mended"),
+    (-1e-3 * (M1 / 0.1) / np.sqrt(V1), "v is not mended"),
+    (-1e-3 * G, "plain descent"),
+    (-1e-3 / G, "root"),
+    (1e-3 * np.sign(G), "uphill"),
+])  # fmt: skip
+def test_a_first_step(step, said, capsys):
+    lesson_04.check_step(G, step)
+    assert said in capsys.readouterr().out
+
+
+D, L, V, S = 128, 4, 2048, 48
+
+
+@pytest.mark.parametrize(("count", "said"), [
+    (2 * (L * (12 * D**2 + 2 * S * D) + V * D), "✓"),
+    (2 * (L * 12 * D**2 + V * D), "attention"),
+    (2 * L * (12 * D**2 + 2 * S * D), "head"),
+    (L * (12 * D**2 + 2 * S * D) + V * D, "additions"),
+    (2 * (L * (4 * D**2 + 2 * S * D) + V * D), "MLP"),
+    (1.0, "too small"),
+])  # fmt: skip
+def test_operations_of_a_token(count, said, capsys):
+    lesson_04.check_operations(load_base("english", "float32"), np.zeros((1, 64), int), count)
+    assert said in capsys.readouterr().out
+
+
+def test_a_sum_of_outer_products(capsys):
+    A, B = np.arange(6.0).reshape(3, 2), np.arange(8.0).reshape(2, 4) - 3
+    for product, said in (
+        (A @ B, "✓"),
+        (np.outer(A[:, 0], B[0]), "first outer product alone"),
+        (np.zeros((3, 4)) + A[0] @ B[:, 0], "one number of A B"),
+    ):
+        lesson_05.check_product(A, B, product)
+        assert said in capsys.readouterr().out
+
+
+def test_what_is_lost(capsys):
+    M = np.random.default_rng(0).normal(size=(6, 5))
+    s = singular_values(M)
+    for lost, said in (
+        (np.sqrt((s[2:] ** 2).sum()), "✓"),
+        (s[2:].sum(), "squared before"),
+        ((s[2:] ** 2).sum(), "the square of it"),
+        (np.sqrt((s[:2] ** 2).sum()), "what is kept"),
+        (np.sqrt((s[3:] ** 2).sum()), "one direction too few"),
+    ):
+        lesson_05.check_lost(M, 2, lost)
+        assert said in capsys.readouterr().out
+
+
+def test_cuts_of_an_update():
+    rng = np.random.default_rng(0)
+    base = dict(load_base("english").named_parameters())
+    update = {path: rng.normal(0, 1e-3, p.data.shape) for path, p in base.items()}
+    cuts, path = lesson_05.Cuts([update]), "h.1.attn.v_proj.weight"
+    assert np.allclose(cuts.cut(0, 3)[path], truncate(update[path], 3), rtol=0, atol=1e-12)
+    assert np.allclose(cuts.cut(0, 125)[path] + cuts.weakest(0, 3)[path], update[path], rtol=0, atol=1e-12)
+    assert np.isclose(np.linalg.norm(cuts.shrunk(0, 3)[path]), np.linalg.norm(cuts.cut(0, 3)[path]))
+    assert np.linalg.matrix_rank(cuts.by_chance(0, 3)[path]) == 3
+    assert all(cuts.cut(0, 3)[name] is update[name] for name in update if update[name].ndim == 1)
+    changed = dict(cuts.model(cuts.cut(0, 128)).named_parameters())
+    assert np.allclose(changed[path].data, base[path].data + update[path], rtol=0, atol=1e-12)
+    shares = lesson_05.shares(2.0, {0: np.array([1.9]), 1: np.array([1.5]), 2: np.array([1.0])})
+    assert np.allclose(shares[1], (0.5, 0.4 / 0.9))

@@ -1,0 +1,60 @@
+"""Wrong answers to the exercises of lesson 02: {check: {what its hint must say: answer}}, for test_hints.py."""
+
+import numpy as np
+
+from minipeft.model.functional import softmax
+
+
+def mean(dp, p):
+    return (dp * p).sum(-1, keepdims=True)
+
+
+def temperature(share=lambda z, tau: softmax(z / tau), dz=None, dtau=None):
+    """A softmax with temperature whose dz is dz(dx, tau), and its dτ dtau(dx, z, tau, dp)."""
+
+    def layer(z, tau):
+        p = share(z, tau)
+
+        def backward(dp):
+            dx = p * (dp - mean(dp, p))
+            slope = -(dx * z).sum() / tau**2 if dtau is None else dtau(dx, z, tau, dp)
+            return dx / tau if dz is None else dz(dx, tau, p, dp), slope
+
+        return p, backward
+
+    return layer
+
+
+def halves(dk, groups):
+    N, H, S, K = dk.shape
+    return dk.reshape(N, H // groups, groups, S, K)
+
+
+WRONG = {
+    "softmax_backward": {
+        "no score matters": lambda dp, p: p * dp,
+        "dz is missing": lambda dp, p: None,
+        "the last axis": lambda dp, p: p * (dp - (dp * p).sum(-2, keepdims=True)) if not (dp == 1).all() else 0 * p,
+        "shares as weights": lambda dp, p: p * (dp - dp.mean(-1, keepdims=True)),
+        "small share": lambda dp, p: dp - mean(dp, p),
+    },
+    "predict_equal_values": {"is the share zero": "dv", "equal values": "none", "not answered": ...},
+    "temperature": {
+        "divide": temperature(lambda z, tau: softmax(z * tau)),
+        "inside the exponential": temperature(lambda z, tau: softmax(z) / tau),
+        "multiplied by 1/τ": temperature(dz=lambda dx, tau, p, dp: dx),
+        "lands in all shares": temperature(dz=lambda dx, tau, p, dp: p * dp / tau),
+        "several places": temperature(dtau=lambda dx, z, tau, dp: -(dx * z).sum(-1) / tau**2),
+        "−1/τ²": temperature(dtau=lambda dx, z, tau, dp: (dx * z).sum() / tau**2),
+        "is one τ missing": temperature(dtau=lambda dx, z, tau, dp: -(dx * z).sum() / tau),
+        "through it first": temperature(dtau=lambda dx, z, tau, dp: -(dp * z).sum() / tau**2),
+    },
+    "grouped_queries": {
+        "has shape": lambda dk, groups: dk,
+        "not a mean": lambda dk, groups: halves(dk, groups).mean(2),
+        "inside a group": lambda dk, groups: dk.reshape(dk.shape[0], groups, dk.shape[1] // groups, *dk.shape[2:]).sum(
+            1
+        ),
+        "one head of each": lambda dk, groups: np.array(dk[:, ::groups]),
+    },
+}
