@@ -29,9 +29,9 @@ def draw_rows(solved=False):
         for row in range(5):
             y = 4.2 - row - (0.25 if row > 1 else 0)
             one_row(ax, row, y, panel, color)
-        tile(ax, 3.9, -0.1, 1.7, 5.1, FROZEN, LINE)
-        ax.text(4.75, 2.5, "the\nfrozen\nmodel", ha="center", va="center", fontsize=11)
-    axes[0].text(1.4, -0.8, "P and the embeddings", ha="center", fontsize=9.5, color=FAINT)
+        tile(ax, 3.9, -0.5, 1.7, 5.5, FROZEN, LINE)
+        ax.text(4.75, 2.25, "the\nfrozen\nmodel", ha="center", va="center", fontsize=11)
+    axes[0].text(1.4, -0.85, "P and the embeddings", ha="center", fontsize=9.5, color=FAINT)
     axes[0].text(6.7, 4.2, "dropped", va="center", fontsize=10, color=FAINT)
     axes[0].text(6.6, 1.4, "to the head", va="center", fontsize=10)
     axes[1].text(6.6, 1.4, "slopes of\nthe loss", va="center", fontsize=10, color=BACK)
@@ -86,7 +86,7 @@ def answers(**given):
     y = np.concatenate([np.stack([one.P] * 2), x], axis=1)
     wanted = {"y": y, "dP": one.dy[:, :2].sum(0)}
     mistakes = {
-        "y": [(np.concatenate([x, np.stack([one.P] * 2)], axis=1), "the rows stand behind the text: no token would see them")],
+        "y": [(np.concatenate([x, np.stack([one.P] * 2)], axis=1), "the rows stand behind the text: no token sees them")],
         "dP": [
             (one.dy[:, :2].mean(0), "that is a mean: P stands before both sequences, and the slopes add"),
             (one.dy[:, -2:].sum(0), "those are the slopes at the last rows: where does P stand?"),
@@ -106,7 +106,7 @@ def model_with(rows, base="symbols", dtype="float64"):
     return model
 
 
-def test(task, n=128):
+def new_sequences(task, n=128):
     """n sequences of a task that no training sees."""
     return [symbols_batch(task, np.random.default_rng(7), n)]
 
@@ -114,9 +114,9 @@ def test(task, n=128):
 def in_words(task="near", best=4):
     """Each of the 21 tokens as a prompt, nothing trained: a Table of those that get most symbols of a task right."""
     E = load_base("symbols").wte.weight.data
-    right = [evaluate(model_with(E[[i]]), test(task)).accuracy for i in range(len(NAMES))]
+    right = [evaluate(model_with(E[[i]]), new_sequences(task)).accuracy for i in range(len(NAMES))]
     order = sorted(range(len(NAMES)), key=lambda i: -right[i])[:best]
-    rows = [("no prompt", evaluate(load_base("symbols"), test(task)).accuracy)]
+    rows = [("no prompt", evaluate(load_base("symbols"), new_sequences(task)).accuracy)]
     rows += [(f"the token {NAMES[i]}", right[i]) for i in order]
     return Table(["before the sequence", f"{task}: right symbols"], rows, formats={f"{task}: right symbols": ".0%"})
 
@@ -140,7 +140,7 @@ def starts(noise=4):
 def learn_from(name, rows):
     """(name, the learned row (D,), share of right symbols of `near`)"""
     model = tuned(rows)
-    return name, model.wte.P.data[0].copy(), evaluate(model, test("near")).accuracy
+    return name, model.wte.P.data[0].copy(), evaluate(model, new_sequences("near")).accuracy
 
 
 def kind_of(name):
@@ -169,7 +169,7 @@ def plot_starts(learned):
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     total = sum(share > 0.99 for *_, share in learned)
     axes.set_title(
-        f"One row finds near from {total} of {len(learned)} starts; right of each line: how many have over 99%"
+        f"One row finds near from {total} of {len(learned)} starts (over 99% right)", loc="left", fontsize=11.5
     )
     return Picture(
         figure, f"A dot for each start of one row, after 30 steps on near. Over 99% right: {'; '.join(said)}."
@@ -199,7 +199,7 @@ def read_rows(learned, names):
     for name, row, share in learned:
         if name in names:
             (i,), (cosine,) = nearest(row[None], E)
-            put = evaluate(model_with(E[[i]]), test("near")).accuracy
+            put = evaluate(model_with(E[[i]]), new_sequences("near")).accuracy
             rows.append((name, share, NAMES[i], cosine, float(np.linalg.norm(row)), put))
     columns = ["it began as", "right", "nearest token", "cosine", "length", "that token in its place"]
     return Table(columns, rows, formats={"right": ".0%", "cosine": ".2f", "length": ".1f", columns[5]: ".0%"})
@@ -207,8 +207,8 @@ def read_rows(learned, names):
 
 METHODS = {
     "prompt, 16 rows": (PromptTuning(16), (0.1, 0.3)),
-    "prefix, 16 columns": (PrefixTuning(16), (0.1, 0.3)),
-    "LoRA, rank 1": (LoRA(r=1, alpha=2), (0.03, 0.1)),
+    "prefix, 16 columns": (PrefixTuning(16), (0.1,)),
+    "LoRA, rank 1": (LoRA(r=1, alpha=2), (0.03,)),
 }
 
 
@@ -216,11 +216,11 @@ def trial(task, method, lr, seed):
     """100 steps of 12 sequences: the share of right symbols that a method of METHODS reaches on a task."""
     model = get_peft_model(load_base("symbols"), METHODS[method][0], seed)
     fit(model, symbols_batches(task, 12), 100, AdamW(model, lr=lr), seed=seed, progress=False)
-    return {"right symbols": evaluate(model, test(task)).accuracy}
+    return {"right symbols": evaluate(model, new_sequences(task)).accuracy}
 
 
 def sweep_task(task, seeds=(0, 1)):
-    """All of METHODS on a task, two rates each: a Sweep."""
+    """All of METHODS on a task, each at its rates: a Sweep."""
     points = [{"task": task, "method": name, "lr": lr} for name, (_, rates) in METHODS.items() for lr in rates]
     return sweep(trial, points, seeds, progress=False)
 
