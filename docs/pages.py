@@ -75,8 +75,8 @@ def write(src, extra):
         (src / name).parent.mkdir(parents=True, exist_ok=True)
         (src / name).write_text(text, encoding="utf-8")
     shutil.copy(ROOT / "docs" / "methods.png", src)
-    for name in ("tour.png", "methods.png"):
-        shutil.copy(ROOT / "docs" / name, src / "docs")
+    for picture in (ROOT / "docs").glob("*.png"):
+        shutil.copy(picture, src / "docs")
     for path in sorted((ROOT / "notebooks").rglob("[0-9][0-9]_*.ipynb")):
         target = extra / "download" / path.relative_to(ROOT / "notebooks")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -242,7 +242,8 @@ hide-toc: true
 # minipeft
 
 <p class="lead">Parameter-efficient fine-tuning that you can read: a small GPT-2 in NumPy, its forward and backward
-written by hand. LoRA, adapters, prefix tuning and their relatives are put into it one by one, each with its equations beside its code.</p>
+written by hand. LoRA, adapters, prefix tuning and their relatives are put into it one by one, each with its equations
+beside its code.</p>
 
 <ul class="doors">
 <li><a href="course.html"><b>Take the course</b><span>{len(course)} lessons from one derivative to your own
@@ -323,7 +324,8 @@ def source_index():
     out = ["The source, annotated\n=====================\n"]
     out.append(
         "What each module says of itself, its equations typeset, stands beside its code; the gradients beside the "
-        "backward that computes them. Names are links to where they are defined; under each class are the tests that hold it. Begin with "
+        "backward that computes them. Names are links to where they are defined; under each class are "
+        "the tests that hold it. Begin with "
         ":doc:`methods/lora`, or with :doc:`model/module`, the contract of all layers.\n"
     )
     groups = {**annotate.FOLDERS, "": "Writing text"}
