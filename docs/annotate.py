@@ -136,8 +136,10 @@ def checked_by(module, name, methods=()):
     gradient = [t for t in tests() if t[1] == "test_gradients_are_those_of_finite_differences"]
     general = [t for t in gradient if t[0] == "test_layers.py" and name in specimens()]
     general += [t for t in gradient if t[0] == "test_methods.py" and name in methods]
-    own = {f"test_{module.rpartition('.')[2]}.py": 0, "test_methods.py": 1, "test_layers.py": 2}
-    named = sorted((t for t in tests() if name in t[3] and t not in general), key=lambda t: own.get(t[0], 3))
+    stem = module.rpartition(".")[2]
+    own = {f"test_{stem}.py": 0, "test_methods.py": 1, "test_layers.py": 2}
+    named = [t for t in tests() if name in t[3] and t not in general]
+    named.sort(key=lambda t: (own.get(t[0], 3) == 3, stem not in t[1], own.get(t[0], 3)))
     return [t[:3] for t in [*general, *named]]
 
 

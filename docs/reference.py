@@ -49,7 +49,7 @@ def index(setter):
         "annotated source.\n"
     )
     for home, heading in GROUPS.items():
-        out.append(title(heading))
+        out.append(title(heading, "-"))
         for name in sorted(minipeft.PUBLIC[home].split(), key=str.lower):
             out.append(entry(setter, name, getattr(minipeft, name)))
     return "\n".join(out)
@@ -57,7 +57,7 @@ def index(setter):
 
 def entry(setter, name, thing):
     """A public name: how it is called, what its docstring says, its public methods, its example."""
-    out = [title(name, "-")]
+    out = [title(name, "~")]
     kind = "class" if inspect.isclass(thing) else "function"
     source = address_of(name)
     if callable(thing):

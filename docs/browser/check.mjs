@@ -1,6 +1,6 @@
 // What only a browser can see, in Chromium:   npm ci --prefix docs/browser && node docs/browser/check.mjs [PAGE ...]
 // Every page, desktop and phone, light and dark: no error on the console, no request that fails or leaves this machine, no formula left as TeX,
-// nothing that scrolls sideways, axe at WCAG AA.  Then what a reader clicks: fold, answer, slider, search, theme, download.
+// nothing that scrolls sideways; axe at WCAG AA, for the many pages of one kind (source, exercises) at desktop light and phone dark.  Then what a reader clicks: fold, answer, slider, search, theme, download.
 import fs from 'fs'
 import http from 'http'
 import os from 'os'
@@ -38,7 +38,8 @@ async function open(width, mode) {
 const all = fs.readdirSync(root, {recursive: true}).filter(name => name.endsWith('.html')).sort()
 const tests = all.filter(name => name.startsWith('source/tests/'))
 const chosen = process.argv.slice(2)
-for (const [width, mode] of [[1280, 'light'], [1280, 'dark'], [390, 'light'], [390, 'dark']]) {
+const ofOneKind = /^source\/|^notebooks\/(exercises|solutions)\//
+const visit = async (width, mode) => {
   const page = await open(width, mode)
   // pages that differ in nothing but the code of a test: three of them, once
   const names = chosen.length ? chosen : all.filter(name => !tests.includes(name) || (width === 1280 && tests.indexOf(name) < 3))
@@ -46,19 +47,22 @@ for (const [width, mode] of [[1280, 'light'], [1280, 'dark'], [390, 'light'], [3
     const where = `${name} at ${width}, ${mode}`
     page.wrong.length = 0
     await page.goto(base + name, {waitUntil: 'load'})
-    const found = await page.evaluate(async source => {
+    const examine = !ofOneKind.test(name) || (width > 600) === (mode === 'light')
+    const found = await page.evaluate(async (source, examine) => {
       const words = document.createTreeWalker(document.querySelector('article'), NodeFilter.SHOW_TEXT), left = []
       while (words.nextNode()) {
         const text = words.currentNode.data
         if (/\$\$|\\(begin|frac|sqrt|sum|top)\b/.test(text) && !words.currentNode.parentElement.closest('pre, code, annotation, script')) left.push(text.slice(0, 60))
       }
       const wide = document.documentElement.scrollWidth - innerWidth
+      const errors = document.querySelectorAll('.katex-error').length
+      if (!examine) return {left, wide, errors, axe: []}
       ;(0, eval)(source)
       const report = await axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'], resultTypes: ['violations'],
         rules: {'color-contrast': {enabled: true}}})
-      return {left, wide, errors: document.querySelectorAll('.katex-error').length,
+      return {left, wide, errors,
         axe: report.violations.map(v => `${v.id} (${v.nodes.length}): ${v.nodes[0].target} ${v.nodes[0].any[0]?.message || ''}`)}
-    }, axe)
+    }, axe, examine)
     for (const what of page.wrong) wrong(where, what)
     for (const text of found.left) wrong(where, `a formula is not typeset: ${text}`)
     if (found.errors) wrong(where, 'KaTeX reports an error')
@@ -67,6 +71,7 @@ for (const [width, mode] of [[1280, 'light'], [1280, 'dark'], [390, 'light'], [3
   }
   await page.close()
 }
+for (const width of [1280, 390]) await Promise.all([visit(width, 'light'), visit(width, 'dark')])
 
 // What a reader clicks
 const pause = ms => new Promise(done => setTimeout(done, ms))
