@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from minipeft.course import check, checks
-from minipeft.course.slider import slider
 
 
 def says(capsys, call, *args):
@@ -127,8 +126,6 @@ LESSONS = [
     (check.lora_count, lambda a, b, r: r * (a + b), "✓"),
     (check.lora_count, lambda a, b, r: r * a * b, "A and B are thin"),
     (check.lora_count, lambda a, b, r: r * a, "which one is missing"),
-    (check.bits, lambda nats: nats / np.log(2), "✓"),
-    (check.bits, lambda nats: nats * np.log(2), "should be divided"),
     (check.who_trains, lambda m, method, rng: (m.requires_grad_(False), method.inject(m, rng)), "✓"),
     (
         check.who_trains,
@@ -150,31 +147,6 @@ LESSONS = [
 @pytest.mark.parametrize(("what", "answer", "hint"), LESSONS)
 def test_checks_of_lessons_00_and_01(capsys, what, answer, hint):
     assert hint in says(capsys, what, answer)
-
-
-def test_slider_is_the_same_each_time_and_rounded():
-    def one(noise):
-        rng = np.random.default_rng(0)
-        images = [rng.random((8, 8)) + noise for _ in range(3)]
-        x = np.arange(20)
-        lines = {"new </script> text": [np.exp(-x / k) + noise for k in (1, 2, 3)], "base": 0 * x + 0.5 + noise}
-        pictures = slider("rank", [1, 2, 4], ["a", "b", "c"], images=images, title="A & B", alt='say "r"').data
-        return pictures + slider("alpha", [1, 2, 4], ["a", "b", "c"], x=x, lines=lines, logy=True, xlabel="step").data
-
-    page = one(0)
-    assert page == one(1e-14)
-    assert "A &amp; B" in page
-    assert page.count("</script>") == 2
-    assert len(page) < 8000
-
-
-def test_slider_wants_parts_that_fit():
-    with pytest.raises(ValueError, match="3 positions need 3 captions"):
-        slider("r", [1, 2, 3], ["a"], images=[np.eye(2)] * 3)
-    with pytest.raises(ValueError, match="either images or lines"):
-        slider("r", [1], ["a"])
-    with pytest.raises(ValueError, match="it needs"):
-        slider("r", [1, 2], ["a", "b"], x=[0, 1, 2], lines={"y": [[1, 2], [3, 4]]})
 
 
 NAMES = [

@@ -1,4 +1,5 @@
-"""What belongs to the lessons and not to the mathematics: their set-up, the checks of the exercises, the sliders.
+"""What belongs to the lessons and not to the mathematics: their set-up, the checks of the exercises, and for each
+lesson what only it draws and tries (lesson_NN.py).
 
     from minipeft import course        # one BLAS thread, one style of figures
     course.show(fig, "what one sees")  # a figure, once, with a sentence for those who cannot see it

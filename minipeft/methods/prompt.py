@@ -1,4 +1,4 @@
-"""Prompt tuning: learned vectors where the first tokens' embeddings would be (Lester et al., 2021)."""
+"""Prompt tuning: learned vectors where the first tokens' embeddings would be (Lester et al., 2021).  Lesson 13."""
 
 from dataclasses import dataclass
 
