@@ -11,6 +11,7 @@ import signal
 import stat
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -34,6 +35,7 @@ from minipeft.__main__ import COMMANDS, main
 from minipeft.commands import finetune
 from minipeft.commands.output import spelled
 from minipeft.commands.settings import explained
+from minipeft.commands.text import lost
 from minipeft.files import NotWritten, read_npz, write_npz
 from minipeft.interop import load_gpt2
 from minipeft.training import read_text
@@ -517,22 +519,22 @@ def test_a_fingerprint_that_is_cut_says_so(run):
 
 
 def test_a_prompt_of_which_the_model_sees_the_end_says_so(run):
-    _, out, _ = run("generate", "--prompt", "the sea " * 20, "--length", 3)
-    assert out.startswith("The prompt has 160 characters; the model sees the last 64 of them")
+    _, out, _ = run("generate", "--prompt", "the sea " * 60, "--length", 3)
+    assert re.match(r"The prompt has \d\d\d tokens; the model sees the last 64 of them", out)
     assert "sees the last" not in run("generate", "--prompt", "the sea " * 8, "--length", 3)[1]
 
 
-def test_a_held_out_text_of_which_the_beginning_is_measured_says_so(run):
-    _, out, _ = run("finetune", "my.txt", "--steps", 1, "--length", 2)
+def test_a_held_out_text_of_which_the_beginning_is_measured_says_so(run, tmp_path):
+    (tmp_path / "long.txt").write_text(read_text("climate")[:12_000], encoding="utf-8")
+    _, out, _ = run("finetune", "long.txt", "--steps", 1, "--length", 2)
     assert "held-out text (its first 512 of " in out
     assert "held-out text: " in run("finetune", "my.txt", *SHORT)[1]
 
 
-def test_more_strange_letters_than_are_shown_are_counted(run, tmp_path):
-    (tmp_path / "odd.txt").write_text((read_text("climate")[:300] + "αβγδεζηθικλμ\n") * 9, encoding="utf-8")
-    _, out, _ = run("finetune", "odd.txt", *SHORT)
-    assert "(108 in all): " in out
-    assert "'θ' (9) and 4 others" in out
+def test_more_strange_letters_than_are_shown_are_counted():
+    said = lost(Counter(dict.fromkeys("αβγδεζηθικλμ", 9)))
+    assert "(108 in all): " in said
+    assert "'θ' (9) and 4 others" in said
 
 
 # ---- 7: text that is none
@@ -545,10 +547,7 @@ NONE = [  # the bytes, and what is said of them
     (("the sea is warm. " * 90).encode("utf-32-le"), "NUL characters"),
     (("the sea is warm. " * 90).encode("utf-16"), "is UTF-16, as its first two bytes say; save it as UTF-8"),
     (b"the sea \0 is warm. " * 90, "90 NUL characters, which are in no text; it may be no text"),
-    ((CHINESE * 90).encode(), "does not know 93% of the letters in"),
-    (("Море становится теплее.\n" * 90).encode(), "does not know 95% of the letters in"),
     (("the s\ufffda is warm. " * 90).encode(), "does not know 8% of the letters in"),
-    (b"\x1b[1mthe sea\x1b[0m\n" * 90, "does not know 14% of the letters in"),
 ]
 
 
@@ -565,7 +564,9 @@ def test_what_is_no_text_to_the_base_is_not_trained_on(content, message, run, tm
     assert ("trains " in out) == (status == 0)
 
 
-@pytest.mark.parametrize(("text", "status"), [("the sea is warm. " * 19 + "ππππππππππ ", 0), ("the sea ππππ ", 1)])
+@pytest.mark.parametrize(
+    ("text", "status"), [("the sea is warm. " * 19 + "\ufffd" * 10 + " ", 0), ("the sea " + "\ufffd" * 4 + " ", 1)]
+)
 def test_a_few_strange_letters_are_no_reason(text, status, run, tmp_path):
     (tmp_path / "odd.txt").write_text(text * 60, encoding="utf-8")
     assert run("finetune", "odd.txt", *SHORT)[0] == status

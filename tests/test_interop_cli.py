@@ -32,7 +32,9 @@ def run(capsys, tmp_path, monkeypatch):
 def test_one_command_fine_tunes_a_downloaded_gpt2_on_a_text_file(run, tmp_path):
     status, out, _ = run("finetune", "text.txt", "--base", "gpt2", "--targets", "*", "--batch", 4, "--lr", 0.01)
     assert status == 0
-    before, after = (float(word) for word in out.split("held-out text: ")[1].split(" bits a token")[0].split(" -> "))
+    before, after = (
+        float(word) for word in out.split("held-out text: ")[1].split(" bits a character")[0].split(" -> ")
+    )
     assert after < before / 2
     assert "--base gpt2" in out.splitlines()[-1]
 
@@ -73,7 +75,7 @@ def test_a_folder_is_trained_one_sequence_a_step_at_a_tenth_of_the_rate(run, mon
 def test_every_method_fine_tunes_a_gpt2_folder(run, method):
     status, out, _ = run("finetune", "text.txt", "--base", "gpt2", "--steps", 3, "--method", method)
     assert status == 0
-    assert "bits a token" in out
+    assert "bits a character" in out
     assert run("generate", "--base", "gpt2", "--adapter", "adapter.npz", "--prompt", "Ice", "--length", 4)[0] == 0
     status, _, err = run("export", "adapter.npz", "--to", "there", "--base", "gpt2")
     assert status == (method in ("adapter", "full"))

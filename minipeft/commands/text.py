@@ -106,7 +106,6 @@ def read_beside(base, ids, n):
 
 def write(base, prompt, length, temperature=0.7, top_k=None, seed=0):
     """The prompt and `length` tokens more.  Of a prompt longer than half the window, the model sees the end."""
-    prompt = prompt.rstrip(" ") or prompt  # a space belongs to the word after it, which the model is to choose
     ids = seen(base, prompt)
     new = generate(base.model, ids[None], length, temperature, top_k, np.random.default_rng(seed))[0]
     text = read_beside(base, new, len(ids))
