@@ -76,7 +76,7 @@ def test_every_name_of_the_lab_is_where_the_list_says():
         assert callable(getattr(lab, name)), name
         assert getattr(lab, name).__doc__, name
     with pytest.raises(AttributeError, match="there are: "):
-        _ = lab.drawing
+        _ = lab.nothing
 
 
 # A table
