@@ -65,6 +65,8 @@ def tex(line):
             return " " if re.search("[-=+−⊙/≈,;:Σ]", beside) else r"\,"
         if kind == "rest":
             return SIGNS.get(word, word)
+        if word in FUNCTIONS and "_" in word:
+            return r"\operatorname{" + word.replace("_", r"\_") + "}"
         name, _, sub = word.partition("_")
         sub = sub and f"_{{{sub}}}" if len(sub) < 2 else rf"_{{\text{{{sub}}}}}"
         name = re.sub("(.)\u0302", r"\\hat{\1}", name).replace("Σ", r"\sum{}")
