@@ -136,11 +136,16 @@ def checked_by(module, name, methods=()):
     gradient = [t for t in tests() if t[1] == "test_gradients_are_those_of_finite_differences"]
     general = [t for t in gradient if t[0] == "test_layers.py" and name in specimens()]
     general += [t for t in gradient if t[0] == "test_methods.py" and name in methods]
-    stem = module.rpartition(".")[2]
-    own = {f"test_{stem}.py": 0, "test_methods.py": 1, "test_layers.py": 2}
-    named = [t for t in tests() if name in t[3] and t not in general]
-    named.sort(key=lambda t: (own.get(t[0], 3) == 3, stem not in t[1], own.get(t[0], 3)))
+    folder, _, stem = module.rpartition(".")
+    own = [f"test_{stem}.py", f"test_{folder}.py", *(["test_layers.py", "test_module.py"] if folder == "model" else [])]
+    named = [t for t in tests() if name in t[3] and t not in general and (t[0] in own or about(t[1], name, stem))]
+    named.sort(key=lambda t: (not about(t[1], name, stem), own.index(t[0]) if t[0] in own else len(own)))
     return [t[:3] for t in [*general, *named]]
+
+
+def about(test, name, stem):
+    """Does the name of a test name this class, function or module?"""
+    return name.lower() in test.lower() or stem in test
 
 
 def settings_of(module):

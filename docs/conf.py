@@ -1,5 +1,6 @@
 """How Sphinx makes the site of the folder that docs/build.py has filled."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -30,6 +31,9 @@ def accessible(app, pagename, templatename, context, doctree):
         context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
     if "body" in context:
         body = context["body"].replace("<pre>", '<pre tabindex="0">')
+        body = re.sub(
+            r'<div (class="cell_output[^"]*">\s*<img)', r'<div tabindex="0" \1', body
+        )  # wide figures on a phone
         body = body.replace(' aria-label="Toggle hidden content"', "")  # the summary has words of its own
         context["body"] = body.replace('<div class="table-wrapper', '<div tabindex="0" class="table-wrapper')
 

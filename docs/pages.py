@@ -235,7 +235,7 @@ def home(course):
     listed = "\n".join(f"notebooks/{lesson.stem}" for lesson in course)
     documents = "\n".join(f"{title} <docs/{name}>" for name, title in DOCS.items())
     first, lora = course[0], next(lesson for lesson in course if lesson.stem.endswith("write_lora"))
-    perplexity = after.split(". (")[0] + "."
+    perplexity = after.split(". ")[0] + "."
     return f"""---
 hide-toc: true
 ---

@@ -65,6 +65,8 @@ def tex(line):
             return " " if re.search("[-=+−⊙/≈,;:Σ]", beside) else r"\,"
         if kind == "rest":
             return SIGNS.get(word, word)
+        if word in FUNCTIONS and "_" in word:
+            return r"\operatorname{" + word.replace("_", r"\_") + "}"
         name, _, sub = word.partition("_")
         sub = sub and f"_{{{sub}}}" if len(sub) < 2 else rf"_{{\text{{{sub}}}}}"
         name = re.sub("(.)\u0302", r"\\hat{\1}", name).replace("Σ", r"\sum{}")
@@ -127,10 +129,12 @@ class Typesetter:
     def rst(self, doc, which=lambda equation: True, prose=True, literal=False):
         """Indented lines are equations (or code, where `literal`); `Shapes:   x (N, D)` is a field; `r: rank`, a setting."""
         parts, fields, settings, rows = [], [], [], []
+        open_field = False  # a field goes on until a blank line
         for line in doc.splitlines():
             if field := re.match(r"([A-Z][a-z]+(?: \w+)?): +(\S.*)", line):
                 fields.append([field[1], field[2]])
-            elif fields and line.startswith(" "):
+                open_field = True
+            elif open_field and line.strip():
                 fields[-1][1] += " " + line.strip()
             elif setting := re.match(r"([a-z_]\w*(?:, [a-z_]\w*)*): (\S.*)", line):
                 settings.append([setting[1], setting[2]])
@@ -144,6 +148,7 @@ class Typesetter:
                     parts += [] if parts and parts[-1][0] == "math" else [["math", ""]]
                     rows += [piece.strip(" ,;") for piece in re.split(" {3,}", line.strip())]
             elif not line.strip():
+                open_field = False
                 parts.append(["text", ""])
             else:
                 if not parts or parts[-1][0] != "text" or line.startswith("- "):
@@ -169,7 +174,10 @@ def mathematics(rows):
     rows = [tex(row) for row in rows]
     wordy = [f":math:`{row}`" for row in rows if row.count(r"\text{") > 3]
     rows = [row for row in rows if row.count(r"\text{") < 4]
-    rows = [row.replace("=", "&=", 1) if re.match("[^(]*=", row) else "&" + row for row in rows]
+    rows = [
+        re.sub(r"=|\\leftarrow", r"&\g<0>", row, count=1) if re.match(r"[^(]*(=|\\leftarrow)", row) else "&" + row
+        for row in rows
+    ]
     aligned = [".. math::\n\n   \\begin{aligned}" + r"\\ ".join(rows) + r"\end{aligned}"][: len(rows)]
     return [*aligned, *wordy]
 

@@ -94,7 +94,9 @@ def parameters_in(params):
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum (as torch has it).
 
-    u <- μ u + g,   p <- p − lr u
+        u <- μ u + g,   p <- p − lr u
+
+    Without momentum u is g, and is not kept.
     """
 
     ranges = Optimizer.ranges | {"momentum": (0, 1)}
