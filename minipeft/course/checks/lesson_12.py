@@ -12,19 +12,11 @@ def two_columns(answer):
     """(λ, the output), by pencil."""
     lam, o = answer if isinstance(answer, (tuple, list)) and len(answer) == 2 else (..., ...)
 
-    def right(name, got, want, slips):
-        def test():
-            if got is ... or got is None:
-                raise NotImplementedError
-            return check.compare(float(got), want, name, [(wrong, hint) for hint, wrong in slips.items()])
-
-        return test
-
     check.report("two columns", [
-        ("λ", right("λ", lam, 1 / 2, {"the two columns have 1 + 2 parts: of how many?": 1 / 3,
+        ("λ", check.one_number("λ", lam, 1 / 2, {"the two columns have 1 + 2 parts: of how many?": 1 / 3,
                                       "are the parts of both columns in it?": 1 / 6,
                                       "of all six parts, not of the others": 1.0})),
-        ("o", right("o", o, 4.0, {"each part times its value, and then?": 24.0, "that is o_text alone": 5.0,
+        ("o", check.one_number("o", o, 4.0, {"each part times its value, and then?": 24.0, "that is o_text alone": 5.0,
                                   "that is what the prefix alone would say": 3.0})),
     ])  # fmt: skip
 
