@@ -489,7 +489,7 @@ def test_the_samples_of_finetune_read_so_too(make, lines, run, gpt2, tmp_path):
     assert prompt in text  # no ## before it, and no word without its space
     ids = tokenizer.encode(prompt, add_special_tokens=False).ids[-16:]
     for name, model in [("before", load_gpt2("gpt2")), ("after", load_adapter(load_gpt2("gpt2"), "adapter.npz"))]:
-        whole = generate(model, [ids], 120, 0.7, rng=np.random.default_rng(0))[0].tolist()
+        whole = generate(model, [ids], 40, 0.7, rng=np.random.default_rng(0))[0].tolist()
         new = tokenizer.decode(whole, skip_special_tokens=False).removeprefix(tokenizer.decode(ids))
         assert f"{name:6} | {' '.join((prompt + new).split())}\n" in out
 
