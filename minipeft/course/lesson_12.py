@@ -6,14 +6,18 @@ import numpy as np
 
 from ..generation import generate
 from ..lab.gradcheck import nudge
-from ..methods.prefix import PrefixAttention, ShiftedPositions
+from ..lab.heads import attention_weights
+from ..lab.symbols import write
+from ..methods.prefix import ShiftedPositions
 from ..methods.wrapper import Wrapper, wrap
 from ..model.attention import Attention
 from ..model.functional import softmax
-from ..model.module import evaluating
+from ..model.module import Parameter, evaluating
 from ..training.bases import load_base
-from ..training.data import TASKS, symbols_batch
+from ..training.data import TASKS, symbols_batch, symbols_batches
 from ..training.evaluation import evaluate
+from ..training.loop import fit
+from ..training.optimizers import AdamW, constant
 from . import check
 
 INK, GREY, BACK, PALE, COLD = "#222222", "#6f6f6f", "#B34700", "#cfe4f2", "#f1f1f1"
@@ -21,25 +25,21 @@ INK, GREY, BACK, PALE, COLD = "#222222", "#6f6f6f", "#B34700", "#cfe4f2", "#f1f1
 # ---- the picture: attention with columns for the prefix
 
 
-def draw_columns(solved=False):
-    """Attention with two prefix columns, forward and back.  solved: with the slopes of the prefix instead of blanks."""
+def draw_columns():
+    """Attention with two prefix columns, forward and back, with blanks where the slopes of the prefix belong."""
     from ..lab.picture import Picture, canvas
 
     figure, axes = canvas(10.2, 3.55, 1, 2, width_ratios=(10.6, 12.2))
     columns_forward(axes[0])
-    columns_backward(axes[1], solved)
-    known = (
-        "dP_k = dz-transposed q over root K, and dP_v = p-transposed do, each summed over the batch"
-        if solved
-        else "dP_k and dP_v are boxes with a question mark"
-    )
+    columns_backward(axes[1])
     alt = (
         "Two panels. Forward: a table of attention weights with a row for each of three queries. Two blue columns on the "
         "left belong to the prefix, and every row has both. Three grey columns belong to the tokens, and a query has only "
-        "those up to its own. Above the columns stand the keys, below them the values; P_k and P_v are blue. Outputs leave "
-        "to the right. Backward: the slope do comes in from the right, and leaves the blue columns upwards and downwards. "
+        "those up to its own. Above the columns stand the keys, below them the values; those of the prefix are blue. "
+        "Outputs leave to the right. Backward: the slope do comes in from the right, and leaves the blue columns upwards "
+        "and downwards. dP_k and dP_v are boxes with a question mark."
     )
-    return Picture(figure, f"{alt}{known}.")
+    return Picture(figure, alt)
 
 
 def columns(ax, back=False):
@@ -52,8 +52,8 @@ def columns(ax, back=False):
     for c in range(5):
         x, mine = c + (0 if c < 2 else 0.35), c < 2
         face, ink = (TRAINED, "white") if mine else ("#e4e4e4", INK)
-        names = ("P_k", "P_v") if mine else (f"k{'₁₂₃'[c - 2]}", f"v{'₁₂₃'[c - 2]}")
-        for y, name in zip((4.3, -0.1), names, strict=True):
+        for y, kind in ((4.3, "k"), (-0.1, "v")):
+            name = rf"$P_{{{kind},{c + 1}}}$" if mine else rf"${kind}_{c - 1}$"
             ax.add_patch(Rectangle((x + 0.06, y), 0.88, 0.8, facecolor=face, edgecolor=INK, lw=0.9))
             ax.text(x + 0.5, y + 0.4, name, ha="center", va="center", fontsize=11, color=ink)
         for t in range(3):
@@ -100,28 +100,25 @@ def columns_forward(ax):
     ax.text(2.7, -0.75, "each output = its weights times the values", ha="center", fontsize=10, color=GREY)
 
 
-def columns_backward(ax, solved):
-    """The right panel: with blanks, or with the answers."""
+def columns_backward(ax):
+    """The right panel."""
     panel(ax, "and back", -3.4, 8.8)
     columns(ax, back=True)
     line(ax, (1.0, 5.1), (1.0, 5.62), BACK)
     line(ax, (1.0, -0.1), (1.0, -0.62), BACK)
-    blank(ax, 1.0, 6.0, "dP_k = Σₙ dzᵀ q / √K" if solved else "dP_k = ?", solved)
-    blank(ax, 1.0, -1.0, "dP_v = Σₙ pᵀ do" if solved else "dP_v = ?", solved)
-    if solved:
-        ax.text(-1.0, 2.65, "dz =\np ⊙ (dp − do·o)", ha="right", va="center", fontsize=9.5, color=BACK)
+    blank(ax, 1.0, 6.0, "dP_k = ?")
+    blank(ax, 1.0, -1.0, "dP_v = ?")
     for y, name in ((4.7, "dk"), (0.3, "dv")):
         ax.text(5.5, y, f"{name} goes on\nto the tokens", ha="left", va="center", fontsize=9.5, color=GREY)
 
 
-def blank(ax, x, y, text, solved):
-    """A place for an answer: dashed while it is open, filled when it is known."""
+def blank(ax, x, y, text):
+    """A place for an answer."""
     from matplotlib.patches import FancyBboxPatch
 
     w, h = 0.5 + 0.235 * len(text), 0.76
-    style = {"facecolor": "#fde9dc", "linestyle": "-"} if solved else {"facecolor": "white", "linestyle": (0, (3, 2))}
     ax.add_patch(FancyBboxPatch((x - w / 2, y - h / 2), w, h, boxstyle="round,pad=0,rounding_size=0.12", edgecolor=BACK,
-                                lw=1.3, zorder=3, **style))  # fmt: skip
+                                lw=1.3, zorder=3, facecolor="white", linestyle=(0, (3, 2))))  # fmt: skip
     ax.text(x, y, text, ha="center", va="center", fontsize=12, zorder=4)
 
 
@@ -210,7 +207,18 @@ def slopes(**given):
     check.answers(wanted, mistakes, tolerance=1e-5, **given)
 
 
-# ---- positions
+# ---- training, and positions
+
+
+def learn_near(model, lr=0.1):
+    """Train for 16 steps of 12 sequences of `near`; {label: what it writes} before, and after steps 1, 2, 4 and 16."""
+    optimizer, done = AdamW(model, lr=lr), 0
+    written = {"before training": write(model, "near", n=3)}
+    for steps in (1, 1, 2, 12):
+        fit(model, symbols_batches("near", 12), steps, optimizer, seed=done, schedule=constant, progress=False)
+        done += steps
+        written[f"step {done}"] = write(model, "near", n=3)
+    return written
 
 
 def moved_by(model, places):
@@ -220,7 +228,7 @@ def moved_by(model, places):
     return model
 
 
-def exact_when_moved(model, task, places, n=128, seed=7):
+def exact_when_moved(model, task, places, n=64, seed=7):
     """{positions that the tokens are moved: share of exact sequences}, of a model with a prefix that is left as it is."""
     shift = next(node for _, node in model.walk() if isinstance(node, ShiftedPositions))
     kept, found = shift.offset, {}
@@ -241,42 +249,42 @@ def base_when_moved(places, tasks=("copy", "plus", "reverse"), n=64, seed=7):
     return {task: {place: evaluate(models[place], batches[task]).exact for place in places} for task in tasks}
 
 
-def plot_moved(found, home=None, title=None):
-    """The share of exact sequences by how far the tokens are moved: a row of cells for each entry of found.
+def plot_moved(prefixes, places, n=64):
+    """The share of exact sequences by how far the tokens are moved: a row of cells for each task of the bare base, and
+    one for `near` with each of these prefixes, framed at the place where it was trained.
 
-    home: the place where a prefix was trained.  found: {label: {positions moved: share}}.  Returns a Picture.
+    prefixes: {label: (model, place where it was trained)}.  Returns a Picture.
     """
     from matplotlib.patches import Rectangle
 
     from ..lab.charts import shade
     from ..lab.picture import Picture, canvas
 
-    places = list(next(iter(found.values())))
-    figure, ax = canvas(0.46 * len(places) + 1.9, 0.36 * len(found) + 0.95)
+    places = list(places)
+    found = {f"{task}, base": shares for task, shares in base_when_moved(places, n=n).items()}
+    found |= {label: exact_when_moved(model, "near", places, n) for label, (model, _) in prefixes.items()}
+    homes = {label: home for label, (_, home) in prefixes.items()}
+    figure, ax = canvas(0.5 * len(places) + 3.2, 0.36 * len(found) + 1.05)
     said = []
     for row, (label, shares) in enumerate(found.items()):
-        for column, value in enumerate(shares.values()):
+        y = row + 0.3 * (label in homes)
+        for column, (place, value) in enumerate(shares.items()):
             face, ink = shade(value)
-            at_home = places[column] == home
-            ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=face, edgecolor="white"))
-            ax.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=ink, fontsize=10,
-                    fontweight="bold" if at_home else "normal")  # fmt: skip
+            home = place == homes.get(label)
+            ax.add_patch(Rectangle((column - 0.48, y - 0.48), 0.96, 0.96, facecolor=face, lw=2.2, zorder=2 + home,
+                                   edgecolor=BACK if home else "white"))  # fmt: skip
+            ax.text(column, y, f"{100 * value:.0f}", ha="center", va="center", color=ink, fontsize=10, zorder=4,
+                    fontweight="bold" if home else "normal")  # fmt: skip
+        ax.text(-0.65, y, label, ha="right", va="center", fontsize=10)
         said.append(f"{label}: " + ", ".join(f"{100 * v:.0f} at {p}" for p, v in shares.items()))
-    if home in places:
-        i = places.index(home)
-        ax.add_patch(Rectangle((i - 0.5, -0.5), 1, len(found), facecolor="none", edgecolor=BACK, lw=2.2, zorder=3))
-    ax.set(
-        xlim=(-0.55, len(places) - 0.45), ylim=(len(found) - 0.45, -0.55), xlabel="positions that the tokens are moved"
-    )
+    ax.set(xlim=(-0.55, len(places) - 0.45), ylim=(len(found) - 0.15, -0.55), yticks=[],
+           xlabel="positions that the tokens are moved")  # fmt: skip
     ax.set_xticks(range(len(places)), places)
-    ax.set_yticks(range(len(found)), found)
     ax.tick_params(length=0)
     ax.grid(False)
     ax.spines[:].set_visible(False)
-    ax.set_title(title or "Exact sequences in %", loc="left", fontsize=11.5)
-    where = f" The prefix was trained at {home}." if home is not None else ""
-    return Picture(figure, f"{title + '. ' if title else ''}Exact sequences in per cent, by positions moved.{where} "
-                   f"{'; '.join(said)}.")  # fmt: skip
+    ax.set_title("Exact sequences in %", loc="left", fontsize=11.5)
+    return Picture(figure, f"Exact sequences in per cent, by positions moved. {'; '.join(said)}.")
 
 
 # ---- a prefix that words have written
@@ -311,31 +319,36 @@ def written_by(model, ids):
     return {f"h.{i}.*P_{kind}": array for i, pair in enumerate(pairs) for kind, array in zip("kv", pair, strict=True)}
 
 
-# ---- a mean where a sum belongs
+# ---- what is tried out
 
 
-class MeanPrefix(PrefixAttention):
-    """The library's, with one line wrong: a mean over the batch where a sum belongs."""
+class AtTheEnd(Wrapper):
+    """The lesson's layer with one mistake: the prefix stands behind the tokens, under a mask made for it in front."""
+
+    def __init__(self, core, P_k, P_v):
+        super().__init__(core)
+        self.P_k, self.P_v = Parameter(P_k), Parameter(P_v)
 
     def forward(self, q, k, v):
-        o, right = super().forward(q, k, v)
+        N, m = len(q), len(self.P_k.data)
+        keys = np.concatenate([k, np.stack([self.P_k.data] * N)], axis=1)
+        values = np.concatenate([v, np.stack([self.P_v.data] * N)], axis=1)
+        o, back_base = self.base(q, keys, values)
 
         def backward(do):
-            before = self.P_k.grad.copy(), self.P_v.grad.copy()
-            slopes_of_tokens = right(do)
-            for P, old in zip((self.P_k, self.P_v), before, strict=True):
-                P.grad[...] = old + (P.grad - old) / len(q)
-            return slopes_of_tokens
+            dq, dkeys, dvalues = back_base(do)
+            self.P_k.add_grad(dkeys[:, -m:].sum(0))
+            self.P_v.add_grad(dvalues[:, -m:].sum(0))
+            return dq, dkeys[:, :-m], dvalues[:, :-m]
 
         return o, backward
 
 
-def with_mean(model):
-    """Give the layers of a prefix the wrong backward; return the model."""
-    for _, layer in model.walk():
-        if isinstance(layer, PrefixAttention):
-            layer.__class__ = MeanPrefix
-    return model
+def share_of_later_tokens(model, ids):
+    """Of the attention of all heads and queries, the share that goes to tokens after the query's own, if the tokens' keys
+    come first."""
+    T = ids.shape[1]
+    return float(np.mean([np.triu(p[..., :T], 1).sum(-1).mean() for p in attention_weights(model, ids)]))
 
 
 def commonest_letter(task, n=128, seed=7):
@@ -375,13 +388,13 @@ def words_of(text):
 
 
 def share_of(words, models, prompts, tokens, n=30, each=4, temperature=0.7, top_k=20, seed=0):
-    """{label: share of the words that a model writes which are among `words`}, `each` times n tokens after every prompt."""
+    """{label: for each prompt, the share of `words` among those that a model writes, `each` times n tokens}."""
     found = {}
     for label, model in models.items():
-        written, rng = [], np.random.default_rng(seed)
+        shares, rng = [], np.random.default_rng(seed)
         for prompt in prompts:
             ids = np.array([tokens.encode(prompt)] * each)
             new = generate(model, ids, n, temperature=temperature, top_k=top_k, rng=rng)[:, ids.shape[1] :]
-            written += [word for row in new for word in words_of(tokens.decode(row))]
-        found[label] = float(np.mean([word in words for word in written]))
+            shares.append(float(np.mean([word in words for row in new for word in words_of(tokens.decode(row))])))
+        found[label] = shares
     return found
