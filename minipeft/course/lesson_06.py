@@ -133,8 +133,8 @@ def backward_lanes(axes, numbers):
     plus(axes, 1.3, 3.5, BACK)
     value(axes, numbers, "dh", 4.9, 1.7, color=BACK)
     value(axes, numbers, "dy", 12.1, 3.5, color=BACK)
-    found_box(axes, 8.2, 0.25, f"dB = {in_words(numbers['dB'])}")
-    found_box(axes, 3.1, -0.5, f"dA = {in_words(numbers['dA'])}")
+    found_box(axes, 9.3, 0.25, f"dB = {in_words(numbers['dB'])}")
+    found_box(axes, 3.5, -0.45, "dA = " + in_words(numbers["dA"]) + "ᵀ")  # a column
     found_box(axes, -0.85, 3.5, "dx =\n" + in_words(numbers["dx"]).replace(", ", ",\n"))
 
 
@@ -161,7 +161,7 @@ def blanks(**given):
     dh = s * dy @ B.T
     mistakes = {
         "dx": [(dy @ W.T, "dx has the slope of one way only: how many ways did x go?"),
-               (dh @ A.T, "dx has the slope of the blue way only: x goes through W as well"),
+               (dh @ A.T, "dx has the slope of the lower lane only: x goes through W as well"),
                (dy @ W.T + dh @ A.T / s, "dx lacks the scale in one of its ways: what did dh contain?")],
     }  # fmt: skip
     answers(measured, mistakes, **given)
@@ -239,7 +239,7 @@ def plot_starts(runs, steps=5):
         else:
             ax.text(steps - 0.8, max(a, b) + 0.1 * top, "A and B", color=LINE, fontweight="bold", ha="center")
         said.append(f"{kind}: {', '.join(f'{name} {first_move(seeds, name)}' for name in 'AB')}")
-    axes[0].set_ylabel("distance moved")
+    axes[0].set_ylabel("‖A − A₀‖, ‖B − B₀‖")
     return Picture(figure, f"Four panels: how far A and B have moved in {steps} steps, {len(seeds)} seeds each. "
                    + ". ".join(said) + ".")  # fmt: skip
 
@@ -343,8 +343,7 @@ def plot_three(losses):
         for run, style in zip(runs, STYLES, strict=False):
             ax.plot(range(1, len(run) + 1), run, color=TRAINED, linestyle=style, linewidth=1.7)
         first, last = np.mean([run[0] for run in runs]), np.mean([run[-8:] for run in runs])
-        ax.set(title=f"layer {number}", xlabel="step", ylim=(0, 1.08 * max(run[0] for run in runs)))
-        ax.text(len(runs[0]), 0.07 * first, f"at the end {last:.3f}", ha="right")
+        ax.set(title=f"layer {number}: {last:.3f} at the end", xlabel="step", yscale="log")
         said.append(f"layer {number} from {first:.1f} to {last:.3f}")
     axes[0].set_ylabel("loss, nats a symbol")
     return Picture(figure, f"The losses of three layers, {len(runs)} seeds each: {', '.join(said)}, the last a mean of "
@@ -357,27 +356,6 @@ def batch():
 
 
 # ---- section 9: fold it in
-
-
-def drift(times=(1, 10, 100, 1000)):
-    """A Table: ΔW added to a float32 matrix and subtracted again, many times; which share of W is another number then.
-
-    The same adapter each time, or a new one each time.
-    """
-    rng = np.random.default_rng(0)
-    W = rng.normal(0, 0.1, (64, 64)).astype("float32")
-    adapters = [(rng.uniform(-1, 1, (64, 4)) / 8 @ rng.normal(0, 0.1, (4, 64))).astype("float32")
-                for _ in range(max(times))]  # fmt: skip
-    same, other, rows = W.copy(), W.copy(), []
-    for n, delta in enumerate(adapters, 1):
-        same = same + adapters[0] - adapters[0]
-        other = other + delta - delta
-        if n in times:
-            farthest = [np.abs(V - W).max() * 2**26 for V in (same, other)]
-            rows.append((n, np.mean(same != W), farthest[0], np.mean(other != W), farthest[1]))
-    columns = ["on and off", "same adapter:\nchanged", "\nat most", "new ones:\nchanged", "\nat most"]
-    formats = {columns[1]: ".1%", columns[2]: ".0f", columns[3]: ".1%", columns[4]: ".0f"}
-    return Table(columns, rows, formats=formats, note='"at most" counts in 2⁻²⁶, about 1.5 · 10⁻⁸')
 
 
 def bfloat16(x):

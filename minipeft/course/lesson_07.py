@@ -5,7 +5,7 @@ from copy import deepcopy
 import numpy as np
 
 from ..lab.changes import deltas
-from ..lab.picture import COLORS, LINE, STYLES, Picture, canvas, direct_labels
+from ..lab.picture import COLORS, LINE, MARKERS, STYLES, Picture, canvas
 from ..lab.spectra import rank_for, singular_values, tail, truncate
 from ..lab.sweeps import sweep
 from ..lab.table import Table
@@ -39,8 +39,8 @@ def walls(D, r, steps, lr=0.02, seed=0):
     A, B = start(r, seed, len(D))
     errors = [((A @ B - D) ** 2).sum()]
     for _ in range(steps):
-        G = A @ B - D
-        A, B = A - lr * G @ B.T, B - lr * A.T @ G
+        E = A @ B - D
+        A, B = A - lr * E @ B.T, B - lr * A.T @ E
         errors.append(((A @ B - D) ** 2).sum())
     return np.array(errors)
 
@@ -51,29 +51,35 @@ def walls(D, r, steps, lr=0.02, seed=0):
 def wall_or_slowness(ranks=(1, 3, 6), steps=120, every=10, stop=60):
     """Two kinds of failing at a small rank, measured: one that stays, and one that goes away with more steps.
 
-    Left, ‖A B − D‖² of plain descent towards the teacher, for a few ranks, with the bound of each dotted.  Right, the share
-    of right symbols while LoRA of rank 1, and of rank 16, learns `map` in the base `symbols`.
+    Left, ‖A B − D‖² of plain descent towards the teacher, for a few ranks.  Right, the share of right symbols while LoRA of
+    rank 1, and of rank 16, learns `map` in the base `symbols`.
     """
     D, places = teacher(), np.arange(0, steps + 1, every)
     figure, (left, right) = canvas(10.2, 2.9, 1, 2)
     ends, said = [], []
     for i, r in enumerate(ranks):
-        errors, bound = walls(D, r, 200), tail(SIGMA)[r] ** 2
+        errors, bound = walls(D, r, 400), tail(SIGMA)[r] ** 2
         left.plot(errors, color=COLORS[i], linestyle=STYLES[i])
-        ends.append((f"rank {r}", errors[-1], COLORS[i]))
-        said.append(f"rank {r} ends at {errors[-1]:.1f}, and no matrix of rank {r} comes below {bound:g}")
-    direct_labels(left, ends, 205, 6)
-    left.set(xlabel="step of gradient descent", ylabel="squared error ‖A B − D‖²", ylim=(-3, 96), xlim=(0, 245))
-    stay = " and ".join(f"rank {r} at {tail(SIGMA)[r] ** 2:g}" for r in ranks if tail(SIGMA)[r])
-    left.set_title(f"A wall: it stays ({stay})")
+        ends.append((r, errors[-1], COLORS[i]))
+        said.append(f"rank {r} ends at {errors[-1]:.1g}, and goes on" if not bound
+                    else f"rank {r} ends at {errors[-1]:.1f}, and no matrix of rank {r} comes below {bound:g}")  # fmt: skip
+    left.set(xlabel="step of gradient descent", ylabel="squared error ‖A B − D‖²", yscale="log", xlim=(0, 480))
+    for r, y, color in ends:
+        left.text(408, y, f"rank {r}", color=color, va="center", fontsize=10)
+    stay = ", ".join(f"rank {r} at {tail(SIGMA)[r] ** 2:g}" for r in ranks if tail(SIGMA)[r])
+    left.set_title(f"A wall stays ({stay})")
     told, ended = [], []
+    found = sweep(while_learning, {"task": ["map"], "r": [1, 16], "lr": [2.5e-3], "steps": [steps], "every": [every]},
+                  seeds=(0,))  # fmt: skip
     for i, r in enumerate((1, 16)):
-        shares = while_learning("map", r, 2.5e-3, steps, every)
+        shares = found.values(r=r)[0]
         right.plot(places, shares, color=COLORS[i], linestyle=STYLES[i])
         early = shares[stop // every]
         right.plot(stop, early, "o", color=COLORS[i])
-        left_of = {"ha": "right", "xytext": (-7, 3)} if r > 1 else {"ha": "left", "xytext": (8, -10)}
-        right.annotate(f"rank {r}", (stop, early), textcoords="offset points", color=COLORS[i], **left_of)
+        half = int(np.argmax(shares > 0.5))
+        at, shift = ((places[half], shares[half]), (-8, 0)) if r > 1 else ((stop, early), (8, -10))
+        right.annotate(f"rank {r}", at, shift, textcoords="offset points", color=COLORS[i],
+                       ha="right" if r > 1 else "left")  # fmt: skip
         ended.append(f"{early:.0%}, then {shares[-1]:.0%}")
         told.append(
             f"rank {r} has {early:.0%} of the symbols right after {stop} steps, and {shares[-1]:.0%} after {steps}"
@@ -81,7 +87,7 @@ def wall_or_slowness(ranks=(1, 3, 6), steps=120, every=10, stop=60):
     right.set(xlabel="training step", ylabel="right symbols", ylim=(-0.03, 1.05))
     right.yaxis.set_major_formatter(lambda value, _: format(value, ".0%"))
     right.axvline(stop, color=LINE, linewidth=0.8, linestyle=":")
-    right.set_title(f"Slowness: rank 1 goes on ({ended[0]})")
+    right.set_title(f"Slowness goes away (rank 1: {ended[0]})")
     return Picture(figure, f"Two panels. Left, descent towards a matrix D of rank 6: {'; '.join(said)}. Right, LoRA learns "
                    f"the task map: {'; '.join(told)}.")  # fmt: skip
 
@@ -90,17 +96,9 @@ def while_learning(task, r, lr, steps, every, seed=0):
     """The share of right symbols before training, and after each `every` steps, at a constant rate."""
     model = get_peft_model(load_base("symbols"), LoRA(r=r, alpha=16, targets=ALL), seed)
     optimizer, test = AdamW(model, lr=lr), [symbols_batch(task, np.random.default_rng(7), 64)]
-    shares = [evaluate(model, test).accuracy]
+    shares, quiet = [evaluate(model, test).accuracy], {"schedule": constant, "progress": False}
     for part in range(steps // every):
-        fit(
-            model,
-            symbols_batches(task, 8),
-            every,
-            optimizer,
-            seed=1000 * seed + part,
-            schedule=constant,
-            progress=False,
-        )
+        fit(model, symbols_batches(task, 8), every, optimizer, seed=1000 * seed + part, **quiet)
         shares.append(evaluate(model, test).accuracy)
     return np.array(shares)
 
@@ -119,13 +117,13 @@ def example():
 def check(**given):
     """Say of dA and dB of `example` whether they are right, and name the slip."""
     A, B, D = example()
-    G = A @ B - D
-    wanted = {"dA": G @ B.T, "dB": A.T @ G}
+    E = A @ B - D
+    wanted = {"dA": E @ B.T, "dB": A.T @ E}
     mistakes = {
         "dA": {"D is missing: where does the slope at A B come from?": A @ B @ B.T,
-               "the sign: the loss falls as A B comes closer to D": -G @ B.T},
+               "the sign: the loss falls as A B comes closer to D": -E @ B.T},
         "dB": {"D is missing: where does the slope at A B come from?": A.T @ A @ B,
-               "the sign: the loss falls as A B comes closer to D": -A.T @ G},
+               "the sign: the loss falls as A B comes closer to D": -A.T @ E},
     }  # fmt: skip
     answers(wanted, mistakes, **given)
 
@@ -209,29 +207,58 @@ def learn(task, r, steps, seed):
     return evaluate(model, [symbols_batch(task, np.random.default_rng(7), 64)])
 
 
-def remedies(heart, by_heart):
-    """A Table for rank 64: right symbols in new sequences at the end, and what four remedies make of it, every seed.
+def remedies(heart):
+    """A Table: right symbols and loss on the other new sequences, for each seed of by_heart's sweep.
 
-    heart: the Sweep of by_heart at two ranks, in which the loss on new sequences is measured along the way
+    Where training stops early, the step was chosen by the loss on the watched sequences, which are not these.
     """
-    end, loss = heart.values("new", r=64), heart.values("loss", r=64)
-    best = loss.argmin(axis=1)
-    rows = [("nothing: rank 64 to the end", end[:, -1], loss[:, -1])]
-    seeds = range(len(end))
-    rows.append(("stop where the loss on new ones is least", end[seeds, best], loss[seeds, best]))
-    rows.append(("rank 1 to the end", heart.values("new", r=1)[:, -1], heart.values("loss", r=1)[:, -1]))
-    decayed = sweep(by_heart, {"r": [64], "weight_decay": [0.3]}, seeds=heart.seeds)
-    rows.append(("weight decay 0.3", decayed.values("new")[:, -1], decayed.values("loss")[:, -1]))
-    more = sweep(with_more, {"n": [400]}, seeds=heart.seeds)
-    rows.append(("400 sequences, 30% as wrong", more.values("accuracy"), more.values("loss")))
+    few, seeds = {"r": 64, "n": 40}, range(len(heart.seeds))
+    chosen = heart.values("loss", **few).argmin(axis=1)
+    rows = [
+        ("rank 64, to the end", *(heart.values(name, **few)[:, -1] for name in ("other right", "other loss"))),
+        (
+            "rank 64, stopped early",
+            *(heart.values(name, **few)[seeds, chosen] for name in ("other right", "other loss")),
+        ),
+    ]
+    for name, point in (("rank 1, to the end", {"r": 1, "n": 40}), ("rank 64, 400 sequences", {"r": 64, "n": 400})):
+        rows.append((name, *(heart.values(measure, **point)[:, -1] for measure in ("other right", "other loss"))))
     written = [(name, *(" ".join(format(v, form).rstrip("%") for v in values) for values, form in
                         ((right, ".0%"), (losses, ".2f")))) for name, right, losses in rows]  # fmt: skip
-    return Table(["rank 64, 240 steps", "right symbols, %", "loss"], written, "new sequences, every seed")
+    return Table(["", "right symbols, %", "loss"], written, "64 other new sequences, every seed")
 
 
-def with_more(n, seed, r=64, steps=240):
-    """The training of by_heart on n sequences."""
-    data, _ = examples("map", n, 0.3)
-    model = get_peft_model(load_base("symbols"), LoRA(r=r, alpha=16, targets=ALL), seed)
-    fit(model, batches_of(data), steps, AdamW(model, lr=2.5e-3), seed=seed, schedule=constant, progress=False)
-    return evaluate(model, [symbols_batch("map", np.random.default_rng(7), 64)])
+# ---- one factor alone
+
+
+def plot_alone(found, alone):
+    """Right symbols against the learning rate, for A alone, B alone and both, all with s = 4.
+
+    found: a Sweep of `trial`, in which both were trained at rank 4; alone: one of the rest.
+    """
+    both = [(lr, found.values("accuracy", r=4, lr=lr)) for lr in found.labels("lr")]
+    lines = {"A and B, rank 4": both}
+    for train, name in (("AB", None), ("A", "A alone, rank 8"), ("B", "B alone, rank 8")):
+        part = alone.where(train=train)
+        lines.setdefault(name or "A and B, rank 4", []).extend(
+            (lr, part.values("accuracy", lr=lr)) for lr in part.labels("lr")
+        )
+    figure, axes = canvas(7.2, 3.2)
+    said = []
+    for i, (name, points) in enumerate(lines.items()):
+        rates, means = [lr for lr, _ in points], [float(np.mean(shares)) for _, shares in points]
+        axes.plot(rates, means, color=COLORS[i], linestyle=STYLES[i])
+        for lr, shares in points:
+            axes.plot([lr] * len(shares), shares, MARKERS[i], color=COLORS[i], markersize=5, markeredgecolor="white",
+                      markeredgewidth=0.5, clip_on=False, zorder=3)  # fmt: skip
+        shift, side = {0: ((9, -9), "left"), 1: ((10, -12), "left"), 2: ((-9, 3), "right")}[i]
+        axes.annotate(name, (rates[0], means[0]), shift, textcoords="offset points", color=COLORS[i], ha=side)
+        said.append(f"{name}: " + ", ".join(f"{m:.0%} at {lr:g}" for lr, m in zip(rates, means, strict=True)))
+    axes.set_xscale("log")
+    places = sorted({lr for points in lines.values() for lr, _ in points})
+    axes.set_xticks(places, [f"{lr:g}" for lr in places])
+    axes.minorticks_off()
+    axes.set(xlabel="learning rate", ylabel="right symbols", ylim=(-0.03, 1.05))
+    axes.yaxis.set_major_formatter(lambda value, _: format(value, ".0%"))
+    axes.set_title("Equal numbers trained, equal s: one dot for each seed")
+    return Picture(figure, f"Right symbols against the learning rate, every seed a dot; the means: {'; '.join(said)}.")
