@@ -195,7 +195,8 @@ class Cuts:
     def measure(self, ranks=RANKS):
         """(base, {k: (runs,) bits a character}) on the held-out climate."""
         runs = range(len(self.updates))
-        return self.bits_of(self.nothing, 0, 0), {k: np.array([self.bits_of(self.cut, run, k) for run in runs]) for k in ranks}
+        found = {k: np.array([self.bits_of(self.cut, run, k) for run in runs]) for k in ranks}
+        return self.bits_of(self.nothing, 0, 0), found
 
 
 def shares(base, found):
