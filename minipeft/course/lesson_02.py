@@ -42,11 +42,13 @@ def draw_query(solved=False, numbers=None):
         said = "; ".join(f"{name} = {', '.join(map(text_of, np.ravel(found[name])))}"
                          for name in ("z", "p", "o", "dv", "dp", "dz", "dk", "dq"))  # fmt: skip
         return Picture(pen.figure, f"One query and three keys, forward and back, with numbers: {said}.")
-    known = ("dv = p-transposed do, dz = p times (dp minus the sum of dp p), dk = c dz-transposed q, dq = c dz k."
-             if solved else "dv, dz, dk and dq are boxes with a question mark.")  # fmt: skip
+    known = ("dv = p-transposed do, dp = do v-transposed, "
+             "dz = p times (dp minus the sum of dp p), dk = c dz-transposed q, dq = c dz k."
+             if solved else "dv, dp, dz, dk and dq are boxes with a question mark.")  # fmt: skip
     return Picture(pen.figure, "Two panels. Forward: a query q goes to three keys, which gives three scores z. "
-                   "Softmax turns them into three bars, the shares 1/4, 1/4 and 1/2. Each share goes to a blue value, and "
-                   "a plus joins the three to the output o. Backward, the same from right to left: " + known)  # fmt: skip
+                   "Softmax turns them into three bars, the shares 1/4, 1/4 and 1/2. Each share multiplies a blue "
+                   "value, and a plus joins the three to the output o. Backward, the same from right to "
+                   "left: " + known)  # fmt: skip
 
 
 def pencil(q, k, v, do):
@@ -112,6 +114,7 @@ def forward(pen, x, found=None):
         pen.tile(x + 184, y - 6, 84 * share, 12, INK)
         pen.text(x + 186, y + 15, {0.25: "1/4", 0.5: "1/2"}[round(share, 3)], 11, ha="left")
         slanted(pen, (x + 184 + 84 * share, y), (x + 285, y), INK)
+        pen.text(x + 275, y + 8, "×", 11)
         slanted(pen, (x + 315, y), (x + 342 + 2 * (i != 1), 94 + 8 * (1 - i)), INK)
     pen.knot(x + 352, 94, r=10)
     slanted(pen, (x + 363, 94), (x + 400, 94), INK)
@@ -135,7 +138,7 @@ def backward(pen, x, solved, found):
             pen.text(left + 232, y + 9, f"dp = {text_of(found['dp'][0, i])}", 10, BACK)
             pen.text(left + 133, y + 9, text_of(found["dz"][0, i]), 10.5, BACK)
             pen.text(left + 300, y - 21, f"dv = {text_of(found['dv'][i])}", 10, BACK, pad="white")
-            pen.text(left + 94, y - 21, f"dk = {text_of(found['dk'][i])}", 10, BACK, pad="white")
+            pen.text(left + 106, y - 21, f"dk = {text_of(found['dk'][i])}", 10, BACK, pad="white")
     pen.knot(left + 352, 94, "", BACK, r=10)
     slanted(pen, (left + 402, 94), (left + 363, 94), BACK)
     pen.text(left + 382, 108, f"do = {text_of(found['do'])}" if found else "do", 11, BACK)
@@ -143,15 +146,16 @@ def backward(pen, x, solved, found):
         pen.text(left + 133, 173, "dz", 11, BACK)
         blank(pen, left + 21, 60, f"dq = {text_of(found['dq'])}", True)
         return
-    pen.text(left + 232, 160, "dp = do vᵀ" if solved else "dp", 11, BACK)
+    slanted(pen, (left + 232, 150), (left + 232, 167), BACK)
     slanted(pen, (left + 133, 150), (left + 133, 188), BACK)
-    slanted(pen, (left + 94, 24), (left + 94, 18), BACK)
-    slanted(pen, (left + 300, 24), (left + 300, 18), BACK)
-    slanted(pen, (left + 21, 79), (left + 21, 70), BACK)
+    for at in (left + 94, left + 300):  # one frame around all three: the answer is for each of them
+        pen.box(at - 21, 19, 42, 147, "none", BACK, dashed=True, lw=0.7, z=1)
+    slanted(pen, (left + 21, 79), (left + 21, 50), BACK)
+    blank(pen, left + 232, 176, "dp = do vᵀ" if solved else "dp = ?", solved)
     blank(pen, left + 160, 199, "dz = p ⊙ (dp − Σ dp ⊙ p)" if solved else "dz = ?", solved)
     blank(pen, left + 300, 8, "dv = pᵀ do" if solved else "dv = ?", solved)
     blank(pen, left + 94, 8, "dk = c dzᵀ q" if solved else "dk = ?", solved)
-    blank(pen, left + 25, 60, "dq = c dz k" if solved else "dq = ?", solved)
+    blank(pen, left + 12, 40, "dq = c dz k" if solved else "dq = ?", solved)
 
 
 def blank(pen, x, y, text, solved):
@@ -212,7 +216,7 @@ def check(**given):
 
 
 def plot_scale(keys=16, queries=400):
-    """The slope that reaches the middle one of many random queries, against the width K, with the scale and without."""
+    """The slope that reaches random queries, the median of them, against the width K, with the scale and without."""
     from ..lab.charts import plot_lines
 
     rng, widths = np.random.default_rng(0), [4**n for n in range(1, 6)]
@@ -224,8 +228,8 @@ def plot_scale(keys=16, queries=400):
             dq = c * (p * (dp - (dp * p).sum(-1, keepdims=True))) @ k
             found[name].append([np.median(np.abs(dq).mean(-1))])
     return plot_lines({name: (widths, line) for name, line in found.items()}, xlabel="numbers in a head, K", logx=True,
-                      ylabel="mean |dq| of the middle query", format=".2g", ylim=(0, None), size=(6.2, 2.5),
-                      title="Without the factor, the middle query is left with almost no slope")  # fmt: skip
+                      ylabel="median of |dq|", format=".2g", ylim=(0, None), size=(6.2, 2.5),
+                      title="At large K, almost no slope is left without the factor")  # fmt: skip
 
 
 # ---- small tables of shares
@@ -270,17 +274,23 @@ class Alone(Module):
         return v, lambda do: (0 * q, 0 * k, do)
 
 
-def one_block(core, seed=0):
-    """A new GPT-2 of one block, D = 32, two heads, with core(2) in its attention."""
+def one_block(core, seed=0, places=True):
+    """A new GPT-2 of one block, D = 32, two heads, with core(2) in its attention.
+
+    places=False: no vectors for the places.  They are zero and frozen, so a token does not say where it stands.
+    """
     model = GPT2(GPT2Config(vocab_size=21, n_positions=20, n_embd=32, n_layer=1, n_head=2), seed)
     model.h[0].attn.core = core(2)
+    if not places:
+        model.wpe.weight.data[...] = 0
+        model.requires_grad_(False, "wpe.weight")
     return model
 
 
-def train_copier(core, steps=240, seed=0):
+def train_copier(core, steps=240, seed=0, places=True, label="training"):
     """A model of one block with core(2) in its attention, trained from nothing on `copy`.  Returns (model, losses)."""
-    model = one_block(core, seed)
-    log = fit(model, symbols_batches("copy", 16), steps, AdamW(model, lr=5e-3), seed=seed, progress=False)
+    model = one_block(core, seed, places)
+    log = fit(model, symbols_batches("copy", 16), steps, AdamW(model, lr=5e-3), seed=seed, progress=False, label=label)
     return model, np.array(log.loss)
 
 
@@ -294,7 +304,7 @@ def copies(model, n=3, seed=5):
     return Writing(ids[:, 1 : LENGTH + 1], targets[:, -LENGTH:], written)
 
 
-# ---- the heads of `symbols` and of `english`
+# ---- the heads of `symbols`
 
 
 def one_sequence(task, word="flamingo"):
@@ -329,60 +339,48 @@ def share_table(model, n=200):
                  formats=dict.fromkeys(columns, ".2f"))  # fmt: skip
 
 
-class Averaged(Wrapper):
-    """Puts out, for one head, its mean over the sequences of the batch: it no longer tells which letters it saw."""
+class Blinded(Wrapper):
+    """Replaces what some heads put out, by a function of it: (N, T, K) -> (N, T, K), for N sequences."""
 
-    def __init__(self, base, head):
+    def __init__(self, base, heads, replace):
         super().__init__(base)
-        self.head = head
+        self.heads, self.replace = heads, replace
 
     def forward(self, q, k, v):
         o, back = self.base(q, k, v)
         o, width = o.copy(), o.shape[-1] // self.base.n_head
-        part = slice(self.head * width, (self.head + 1) * width)
-        o[..., part] = o[..., part].mean(0, keepdims=True)
+        for head in self.heads:
+            part = slice(head * width, (head + 1) * width)
+            o[..., part] = self.replace(o[..., part])
         return o, back
 
 
-def blinded(n=300):
-    """A Table: the share of letters that `symbols` gets right when one head is blinded, over n new sequences."""
-    tests = {task: [symbols_batch(task, np.random.default_rng(7), n)] for task in ("copy", "reverse")}
-    model, rows = load_base("symbols"), []
-    for name, layer, head in [("none", None, None), *((f"layer {b}, head {h}", b, h) for b, h in np.ndindex(2, 4))]:
-        if layer is not None:
-            attention = model.h[layer].attn
-            attention.core = Averaged(attention.core, head)
-        rows.append((name, *(evaluate(model, test).accuracy for test in tests.values())))
-        if layer is not None:
-            attention.core = attention.core.base
-    return Table(["blinded", *tests], rows, formats=dict.fromkeys(tests, ".0%"))
+def blinded(replace, n=300):
+    """A Table: the share of letters that `symbols` gets right when heads are blinded, over n new sequences.
 
-
-def back_table(model, tokens, layer, T=64):
-    """A Table: the mean share that each head of a layer gives the same token, the one before, and two and three before.
-
-    Over the text "conversation", which was held out of the base, cut into stretches of T tokens.
+    replace: a function of the outputs of one head for N sequences, (N, T, K) -> (N, T, K), or what broadcasts to it
     """
-    from ..lab.heads import attention_weights
-    from ..training.data import read_text
-
-    ids = np.array(tokens.encode(read_text("conversation")))
-    ids = ids[: len(ids) // T * T].reshape(-1, T)
-    p, rows = attention_weights(model, ids)[layer], np.arange(3, T)
-    shares = [[p[:, h, rows, rows - back].mean() for back in range(4)] for h in range(p.shape[1])]
-    names = ["the token itself", "1 before", "2 before", "3 before"]
-    return Table(["head", *names], [(f"layer {layer}, head {h}", *row) for h, row in enumerate(shares)],
-                 formats=dict.fromkeys(names, ".2f"))  # fmt: skip
+    tests = {task: [symbols_batch(task, np.random.default_rng(7), n)] for task in ("copy", "reverse")}
+    model, rows = load_base("symbols"), [("none", 0, ())]
+    rows += [(f"layer {b}, head {h}", b, (h,)) for b, h in np.ndindex(2, 4)] + [("layer 0, heads 0 and 3", 0, (0, 3))]
+    found = []
+    for name, layer, heads in rows:
+        attention = model.h[layer].attn
+        attention.core = Blinded(attention.core, heads, replace)
+        found.append((name, *(evaluate(model, test).accuracy for test in tests.values())))
+        attention.core = attention.core.base
+    return Table(["blinded", *tests], found, formats=dict.fromkeys(tests, ".0%"))
 
 
 # ---- four layers, three of them wrong
 
 
-def variant(masked=True, axis=-1, complete=True):
+def variant(masked=True, axis=-1, complete=True, all_queries=True, scaled=True):
     """attention(q, k, v) of the lesson, or one with a bug.
 
-    masked=False: no mask.  axis=-2: softmax over the queries.  complete=False: dz without its sum.  The backward belongs
-    to the forward that it has (as autograd would write it), except for the last.
+    masked=False: no mask.  axis=-2: softmax over the queries.  The backward belongs to the forward that it has, as autograd
+    would write it.  complete=False: dz without its sum.  all_queries=False: dk from the last query only.  scaled=False: dk
+    without the factor c.  In these three the forward is right, and the backward is not.
     """
 
     def attention(q, k, v):
@@ -397,7 +395,9 @@ def variant(masked=True, axis=-1, complete=True):
         def backward(do):
             dp = do @ v.swapaxes(-1, -2)
             dz = p * (dp - (dp * p).sum(axis, keepdims=True)) if complete else p * dp
-            return c * dz @ k, c * dz.swapaxes(-1, -2) @ q, p.swapaxes(-1, -2) @ do
+            first = 0 if all_queries else q.shape[-2] - 1
+            dk = (c if scaled else 1) * dz[..., first:, :].swapaxes(-1, -2) @ q[..., first:, :]
+            return c * dz @ k, dk, p.swapaxes(-1, -2) @ do
 
         return p @ v, backward
 
@@ -409,6 +409,12 @@ FOUR = {
     "no mask": {"masked": False},
     "softmax over queries": {"axis": -2},
     "dz without its sum": {"complete": False},
+}
+BACKWARDS = {
+    "right": {},
+    "dz without its sum": {"complete": False},
+    "dk from the last query only": {"all_queries": False},
+    "dk without the factor c": {"scaled": False},
 }
 
 
@@ -443,13 +449,50 @@ def lottery(rng, n=16):
     return sequence[:, :-1], sequence[:, 1:], mask
 
 
+def copy_loss(name, seed):
+    """The loss of the last 20 of 240 steps on `copy`, with one of BACKWARDS."""
+    wrong = BACKWARDS[name].keys() & {"complete", "all_queries"}  # not along the slope: a rounding may grow
+    core = lambda n_head: Core(n_head, variant(**BACKWARDS[name]))  # noqa: E731
+    return train_copier(core, seed=seed, label="unstable: a wrong slope" if wrong else "training")[1][-20:].mean()
+
+
+def train_backwards(gradients, seeds=(0, 1, 2)):
+    """A Table: the loss on `copy` at the end, for every seed, with the right backward and with three wrong ones.
+
+    gradients: a function of a layer that returns the error of its gradients; its answer stands in the last column
+    """
+    from . import starmap
+
+    cases = [(name, seed) for name in BACKWARDS for seed in seeds]
+    losses = dict(zip(cases, starmap(copy_loss, cases), strict=True))
+    rows = []
+    for name, settings in BACKWARDS.items():
+        ends = "  ".join("over 1.5" if losses[name, seed] > 1.5 else f"{losses[name, seed]:.2f}" for seed in seeds)
+        rows.append((name, ends, "ok" if gradients(variant(**settings)) < 1e-5 else "wrong"))
+    return Table(["backward", f"loss at the end, seeds {', '.join(map(str, seeds))}", "gradient check"], rows)
+
+
 def train_lottery(steps=240, seeds=(0, 1, 2)):
-    """{label: losses (seeds, steps)} of a model of one block on letters drawn by lot, with the mask and without."""
-    found = {}
+    """A model of one block on letters drawn by lot, with the mask and without.
+
+    Returns ({label: losses (seeds, steps)}, {label: (seeds,) what a letter costs when the model writes}).
+    """
+    losses, writing = {}, {}
     for label, name in (("with the mask", "right"), ("mask forgotten", "no mask")):
-        runs = []
+        runs, costs = [], []
         for seed in seeds:
             model = one_block(lambda n_head, name=name: Core(n_head, variant(**FOUR[name])), seed)
             runs.append(fit(model, lottery, steps, AdamW(model, lr=5e-3), seed=seed, progress=False).loss)
-        found[label] = np.array(runs)
-    return found
+            costs.append(cost_of_writing(model))
+        losses[label], writing[label] = np.array(runs), np.array(costs)
+    return losses, writing
+
+
+def cost_of_writing(model, n=200):
+    """The mean −ln probability of the right letter, for letters drawn by lot, when no later token is there to be seen."""
+    ids, targets, _ = lottery(np.random.default_rng(3), n)
+    costs = []
+    for t in range(ids.shape[1] - LENGTH, ids.shape[1]):
+        logits = model(ids[:, : t + 1])[0][:, -1]
+        costs.append(-np.log(softmax(logits)[np.arange(n), targets[:, t]]).mean())
+    return np.mean(costs)

@@ -71,7 +71,8 @@ def plot_rivals(M, ranks, found):
     """The distance to M of every rival, and below them the tail of the spectrum, which nothing can beat."""
     figure, axes = canvas(7.6, 3.6)
     floor = tail(singular_values(M)) / np.linalg.norm(M)
-    axes.plot(np.arange(1, len(floor)), floor[1:], color="black", linewidth=2)
+    below = np.arange(1, ranks[-1] + 1)
+    axes.plot(below, floor[below], color="black", linewidth=2)
     ends = [("the cut: the tail", ranks[-1], floor[ranks[-1]], "black")]
     said = []
     for i, (name, values) in enumerate(found.items()):
@@ -82,7 +83,7 @@ def plot_rivals(M, ranks, found):
         ends.append((name, ranks[-1], values[-1].mean(), COLORS[i]))
         said.append(f"{name}: at best {', '.join(f'{row.min():.2f}' for row in values)}")
     axes.set(
-        xscale="log", xlim=(0.9, ranks[-1] * 1.12), ylim=(0, 1.05), xlabel="rank k", ylabel="distance to ΔW / its norm"
+        xscale="log", xlim=(0.9, ranks[-1] * 1.15), ylim=(0, 1.05), xlabel="rank k", ylabel="distance to ΔW / its norm"
     )
     axes.set_xticks(ranks, [str(k) for k in ranks])
     axes.minorticks_off()
@@ -92,15 +93,6 @@ def plot_rivals(M, ranks, found):
     places, bound = ", ".join(map(str, ranks)), ", ".join(f"{floor[k]:.2f}" for k in ranks)
     words = f"{title}. Distance to the matrix at k = {places}: the cut {bound}; {'; '.join(said)}."
     return Picture(figure, words)
-
-
-def closest(M, ranks, found):
-    """A Table: the closest of each rival, as a multiple of what the cut leaves."""
-    floor = tail(singular_values(M))
-    rows = []
-    for name, values in found.items():
-        rows.append((name, *(f"{row.min() / floor[k]:.3f}" for k, row in zip(ranks, values, strict=True))))
-    return Table(["closest, times the cut", *(f"k = {k}" for k in ranks)], rows)
 
 
 # ---- a picture that is a matrix
@@ -122,7 +114,7 @@ def house(height=64, width=96):
 
 
 def show_house(ranks=(1, 2, 4, 8, 16, 64)):
-    """The house, cut to several ranks, with how many numbers each copy has free; its mean grey is kept beside."""
+    """The house, cut to several ranks, with how many numbers two factors store; its mean grey is kept beside."""
     image = house()
     mean, (m, n) = image.mean(), image.shape
     held = energy(singular_values(image - mean))
@@ -130,10 +122,10 @@ def show_house(ranks=(1, 2, 4, 8, 16, 64)):
     said = []
     for ax, k in zip(axes.flat, ranks, strict=True):
         ax.imshow(truncate(image - mean, k) + mean, cmap="gray", vmin=0, vmax=1)
-        free = k * (m + n - k)
-        ax.set_title(f"rank {k}: {free:,} free numbers", fontsize=10)
+        stored = k * (m + n)
+        ax.set_title(f"rank {k}: {stored:,} stored", fontsize=10)
         ax.axis("off")
-        said.append(f"rank {k}: {held[k - 1]:.1%} of the energy, {free:,} free numbers")
+        said.append(f"rank {k}: {held[k - 1]:.1%} of the energy, {stored:,} numbers stored")
     title = f"A picture of {m} × {n} = {m * n:,} numbers, as a sum of k outer products"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11.5)
     return Picture(figure, f"A house, hills and a sun, {m} × {n}, cut to rank k. {'. '.join(said)}.")
@@ -152,11 +144,16 @@ class Cuts:
         self.updates = updates
         self.parts = [{path: factors(M, min(M.shape)) for path, M in one.items() if M.ndim == 2} for one in updates]
         self.base = {path: p.data for path, p in load_base("english").named_parameters()}
+        self.known = {}
 
     def cut(self, run, k):
         """{path: ΔW of rank k} of one run."""
         thin = {path: A[:, :k] @ B[:k] for path, (A, B) in self.parts[run].items()}
         return self.updates[run] | thin
+
+    def nothing(self, run, k):
+        """No change: the base."""
+        return {path: np.zeros_like(array) for path, array in self.base.items()}
 
     def shrunk(self, run, k):
         """Every ΔW whole, but shortened to the norm of its cut to rank k."""
@@ -188,11 +185,18 @@ class Cuts:
         """Bits a character of the held-out climate (or of another text) for the base with this change."""
         return bits(self.model(change), texts()[2] if text is None else text)
 
+    def bits_of(self, way, run, k):
+        """Bits a character on the held-out climate, for the change way(run, k); what is known is not computed again."""
+        key = getattr(way, "__func__", way), run, k
+        if key not in self.known:
+            self.known[key] = self.bits(way(run, k))
+        return self.known[key]
+
     def measure(self, ranks=RANKS):
         """(base, {k: (runs,) bits a character}) on the held-out climate."""
-        nothing = {path: np.zeros_like(array) for path, array in self.base.items()}
         runs = range(len(self.updates))
-        return self.bits(nothing), {k: np.array([self.bits(self.cut(run, k)) for run in runs]) for k in ranks}
+        found = {k: np.array([self.bits_of(self.cut, run, k) for run in runs]) for k in ranks}
+        return self.bits_of(self.nothing, 0, 0), found
 
 
 def shares(base, found):
@@ -207,16 +211,17 @@ def plot_gain(base, found):
     figure, axes = canvas(7.6, 3.7)
     ranks = list(found)
     means = np.array([found[k].mean() for k in ranks])
-    for i, k in enumerate(ranks):
-        axes.plot([i] * len(found[k]), found[k], "o", color=COLORS[0], markersize=4.5, alpha=0.8)
-    axes.plot(range(len(ranks)), means, STYLES[0], color=COLORS[0])
+    places = [np.log2(k) if k else -1 for k in ranks]  # a doubling is one step; 0 stands beside 1
+    for at, k in zip(places, ranks, strict=True):
+        axes.plot([at] * len(found[k]), found[k], "o", color=COLORS[0], markersize=4.5, alpha=0.8)
+    axes.plot(places, means, STYLES[0], color=COLORS[0])
     gains = shares(base, found)
-    for i, k in enumerate(ranks):
-        axes.annotate(f"{gains[k][0]:.0%}", (i, means[i]), (5, 9), textcoords="offset points", color=COLORS[0])
+    for at, mean, k in zip(places, means, ranks, strict=True):
+        axes.annotate(f"{gains[k][0]:.0%}", (at, mean), (5, 9), textcoords="offset points", color=COLORS[0])
     axes.axhline(base, color=LINE, linewidth=1, linestyle=":")
-    axes.annotate("the base: no change at all", (len(ranks) - 1, base), (0, -13), textcoords="offset points",
+    axes.annotate("the base: no change at all", (places[-1], base), (0, -13), textcoords="offset points",
                   ha="right", color=LINE)  # fmt: skip
-    axes.set_xticks(range(len(ranks)), [f"{k}\n(all)" if k == ranks[-1] else str(k) for k in ranks])
+    axes.set_xticks(places, [f"{k}\n(all)" if k == ranks[-1] else str(k) for k in ranks])
     axes.set(xlabel="directions that are kept of each ΔW", ylabel="held-out climate,\nbits a character")
     axes.margins(y=0.12)
     title = f"One direction of each ΔW, and the vectors, bring {gains[1][0]:.0%} of the gain"
@@ -233,16 +238,23 @@ def energy_beside_gain(cuts, base, found):
         held = np.median([energy(s)[k - 1] for s in spectra]) if k else 0.0
         rows.append((k, f"{held:.0%}", f"{gains[k][1]:.0%}", f"{gains[k][0]:.0%}"))
     names = ["k", "energy (median)", "of the matrices' gain", "of the whole gain"]
-    return Table(names, rows, title="the first k directions of every matrix: what they hold, and what they bring")
+    return Table(names, rows, title="the first k directions of every matrix; energy: the median of run 0's matrices")
 
 
 def compare_ways(cuts, ways, ranks):
-    """A Table of bits a character on the held-out climate, every run, for several ways to make a change of a rank.
+    """A Table of bits a character on the held-out climate, for several ways to make a change of a rank.
 
+    Every run, and in brackets the share of the gain of the whole ΔW, the mean of the runs.
     ways: {label: a function (run, k) -> {path: change}}
     """
-    runs = range(len(cuts.updates))
+    runs, (base, found) = range(len(cuts.updates)), cuts.measure((RANKS[-1],))
     rows = []
     for label, way in ways.items():
-        rows.append((label, *("  ".join(f"{cuts.bits(way(run, k)):.3f}" for run in runs) for k in ranks)))
-    return Table(["", *(f"k = {k}" for k in ranks)], rows, title="held-out climate, bits a character, three runs each")
+        cells = []
+        for k in ranks:
+            row = np.array([cuts.bits_of(way, run, k) for run in runs])
+            share = np.mean((base - row) / (base - found[RANKS[-1]]))
+            cells.append("  ".join(f"{bits:.3f}" for bits in row) + f"  ({share:.0%})")
+        rows.append((label, *cells))
+    title = f"held-out climate, bits a character, {len(runs)} runs; in brackets, the share of the gain"
+    return Table(["", *(f"k = {k}" for k in ranks)], rows, title=title)

@@ -60,14 +60,15 @@ def draw_places(models, number=0):
     from ..lab.picture import Picture, canvas
 
     tops = [3.75 if kind_of(innermost(one.h[number]).mlp) == "beside" else 2.5 for one in models.values()]
-    ratios = [top + 0.95 for top in tops]
+    lows = [-0.95 if kind_of(one.h[number]) else -0.45 for one in models.values()]
+    ratios = [top - low for top, low in zip(tops, lows, strict=True)]
     figure, axes = canvas(
         8.8, 0.44 * sum(ratios) + 0.28 * len(models), len(models), 1, height_ratios=ratios, squeeze=False
     )
     said = []
-    for ax, top, (name, model) in zip(axes[:, 0], tops, models.items(), strict=True):
+    for ax, low, top, (name, model) in zip(axes[:, 0], lows, tops, models.items(), strict=True):
         block_on_its_side(ax, model, number)
-        ax.set(ylim=(-0.95, top))
+        ax.set(ylim=(low, top))
         ax.set_title(f"{name}: {trained(model):,} trained numbers", fontsize=11, loc="left")
         said.append(f"{name}: {in_words(model, number)}, {trained(model):,} trained numbers")
     return Picture(figure, f"{len(models)} transformer blocks lying on their sides. {'; '.join(said)}.")

@@ -25,9 +25,9 @@ def temperature(share=lambda z, tau: softmax(z / tau), dz=None, dtau=None):
     return layer
 
 
-def halves(dk, groups):
+def halves(dk, size):
     N, H, S, K = dk.shape
-    return dk.reshape(N, H // groups, groups, S, K)
+    return dk.reshape(N, H // size, size, S, K)
 
 
 WRONG = {
@@ -50,11 +50,9 @@ WRONG = {
         "through it first": temperature(dtau=lambda dx, z, tau, dp: -(dp * z).sum() / tau**2),
     },
     "grouped_queries": {
-        "has shape": lambda dk, groups: dk,
-        "not a mean": lambda dk, groups: halves(dk, groups).mean(2),
-        "inside a group": lambda dk, groups: dk.reshape(dk.shape[0], groups, dk.shape[1] // groups, *dk.shape[2:]).sum(
-            1
-        ),
-        "one head of each": lambda dk, groups: np.array(dk[:, ::groups]),
+        "has shape": lambda dk, size: dk,
+        "not a mean": lambda dk, size: halves(dk, size).mean(2),
+        "inside a group": lambda dk, size: dk.reshape(dk.shape[0], size, dk.shape[1] // size, *dk.shape[2:]).sum(1),
+        "one head of each": lambda dk, size: np.array(dk[:, ::size]),
     },
 }

@@ -85,37 +85,37 @@ def temperature(fn):
 
 
 def grouped_queries(fn):
-    """fn(dk_heads, groups) -> dk: (N, H, S, K), summed over the heads of q that share a head of k -> (N, H / groups, S, K).
+    """fn(dk_heads, size) -> dk: (N, H, S, K), summed over the heads of q that share a head of k -> (N, H / size, S, K).
 
-    Head h of the queries looks at head h // groups of the keys.
+    Head h of the queries looks at head h // size of the keys.
     """
     rng = np.random.default_rng(2)
-    N, H, groups, T, K = 2, 4, 2, 5, 3
+    N, H, size, T, K = 2, 6, 2, 5, 3
     q, do = rng.normal(size=(2, N, H, T, K))
-    k, v = rng.normal(size=(2, N, H // groups, T, K))
-    wide_k, wide_v = (np.repeat(x, groups, axis=1) for x in (k, v))
+    k, v = rng.normal(size=(2, N, H // size, T, K))
+    wide_k, wide_v = (np.repeat(x, size, axis=1) for x in (k, v))
     _, p = attend(q, wide_k, wide_v)
     _, dk_heads, _ = attend_backward(do, q, wide_k, wide_v, p)
-    dk = dk_heads.reshape(N, H // groups, groups, T, K).sum(2)
+    dk = dk_heads.reshape(N, H // size, size, T, K).sum(2)
 
     def shape():
-        return check.compare(np.zeros(np.shape(fn(dk_heads, groups))), np.zeros(k.shape), "dk")
+        return check.compare(np.zeros(np.shape(fn(dk_heads, size))), np.zeros(k.shape), "dk")
 
     def one():
         return check.compare(fn(dk_heads, 1), dk_heads, "dk with groups of one head")
 
     def value():
-        other = dk_heads.reshape(N, groups, H // groups, T, K).sum(1)
-        mistakes = [(dk / groups, "a sum over the heads that share a key, not a mean"),
+        other = dk_heads.reshape(N, size, H // size, T, K).sum(1)
+        mistakes = [(dk / size, "a sum over the heads that share a key, not a mean"),
                     (other, "heads 0 and 1 share the first key head: which axis counts inside a group?"),
-                    (dk_heads[:, ::groups], "that is one head of each group: the key lands in all of them")]  # fmt: skip
-        return check.compare(fn(dk_heads, groups), dk, "dk", mistakes)
+                    (dk_heads[:, ::size], "that is one head of each group: the key lands in all of them")]  # fmt: skip
+        return check.compare(fn(dk_heads, size), dk, "dk", mistakes)
 
     def slope():
         def loss():
-            return (do * attend(q, np.repeat(k, groups, axis=1), wide_v)[0]).sum()
+            return (do * attend(q, np.repeat(k, size, axis=1), wide_v)[0]).sum()
 
-        return check.gradients(loss, {"k": k}, {"k": fn(dk_heads, groups)})
+        return check.gradients(loss, {"k": k}, {"k": fn(dk_heads, size)})
 
     checks = [("shape", shape), ("one head a group", one), ("value", value), ("gradient check", slope)]
     check.report("grouped_queries", checks)

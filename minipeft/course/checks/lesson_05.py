@@ -83,7 +83,12 @@ def add_adapters(fn):
             0
         ] <= 4, "A and B should stay thin: at most as many columns as both together"
 
-    checks = [("with nothing", nothing), ("equal ranks", equal), ("ranks 2 and 3", unequal), ("thin factors", thin)]
+    checks = [
+        ("with an adapter that does nothing", nothing),
+        ("equal ranks", equal),
+        ("ranks 2 and 3", unequal),
+        ("thin factors", thin),
+    ]
     check.report("add_adapters", checks)
 
 
