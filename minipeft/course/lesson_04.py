@@ -12,16 +12,16 @@ from .. import course
 from ..lab.charts import label_ends
 from ..lab.ledger import count_parameters, counting, optimizer_bytes, saved_bytes
 from ..lab.picture import COLORS, LINE, MARKERS, STYLES, Picture, canvas
-from ..lab.spectra import energy, rank_for, singular_values
+from ..lab.spectra import energy, rank_for, singular_values, svd
 from ..lab.table import Table
 from ..methods import FullFineTuning, get_peft_model
-from ..model import Parameter
+from ..model import Parameter, cross_entropy
 from ..training import AdamW, evaluate, fit, load_base, load_tokens, read_text, split_lines, text_batches, text_windows
 from ..training.optimizers import warmup_cosine
 from ..training.step import train_step
 from .check import answers, compare
 
-STEPS, WATCHED, WAY = 30, (0, 2, 5, 10, 20, 30), (0.25, 0.5, 0.75, 1.25)
+STEPS, WATCHED, WAY = 30, (0, 2, 5, 10, 30), (0.25, 0.5, 0.75, 1.25)
 NEW_LINES, OLD_LINES = 60, 50
 
 
@@ -48,6 +48,12 @@ def old_and_new(model):
     return {"old": bits(model, old), "new": bits(model, new)}
 
 
+@lru_cache
+def of_base():
+    """(old, new): bits a character of both texts before any training."""
+    return tuple(old_and_new(load_base("english")).values())
+
+
 class Run(NamedTuple):
     """One run of full fine-tuning: bits a character of both texts along the steps, and along the way W + t ΔW."""
 
@@ -61,13 +67,13 @@ class Run(NamedTuple):
 
 @lru_cache
 def run(seed):
-    """Thirty steps at the rate 1e-3, both texts measured at six of them, and at four places along W + t ΔW."""
+    """Thirty steps at the rate 1e-3, both texts measured at WATCHED of them, and at four places along W + t ΔW."""
     draw, _, _ = texts()
     model, rng = get_peft_model(load_base("english"), FullFineTuning()), np.random.default_rng(seed)
     optimizer, seen = AdamW(model, lr=1e-3), []
     for step in range(STEPS + 1):
         if step in WATCHED:
-            seen.append(tuple(old_and_new(model).values()))
+            seen.append(tuple(old_and_new(model).values()) if step else of_base())
         if step < STEPS:
             train_step(model, draw(rng), optimizer, 1.0, warmup_cosine(step, STEPS))
     return Run(model, np.array(WATCHED), *np.array(seen).T, *np.array(along(model)).T)
@@ -138,29 +144,29 @@ def check_operations(model, ids, per_token):
 # ---- figures
 
 
-def learn_and_forget(runs=None):
-    """Bits a character of the new and the old text along the steps; every run a thin line, their mean a thick one."""
-    runs = runs or [run(0)]
+def learn_and_forget():
+    """Bits a character of the new and the old text along the steps of the first run."""
+    one = run(0)
     figure, axes = canvas(7.6, 3.0)
     ends, said = [], []
     names = {"old": "conversations,\nthe old text", "new": "climate,\nthe new text"}
     for i, (field, name) in enumerate(names.items()):
-        curves, color = np.array([getattr(one, field) for one in runs]), COLORS[1 - i]
-        if len(runs) > 1:
-            axes.plot(runs[0].steps, curves.T, color=color, linewidth=0.8, alpha=0.6)
-        axes.plot(runs[0].steps, curves.mean(0), STYLES[i], color=color, marker=MARKERS[i], markersize=5)
-        ends.append((name, runs[0].steps[-1], curves.mean(0)[-1], color))
-        said.append(f"{name.replace(chr(10), ' ')}: from {curves.mean(0)[0]:.2f} to {curves.mean(0)[-1]:.2f}")
-    axes.set(xlabel="step of full fine-tuning on the climate", ylabel="bits a character (lower is better)")
-    title = f"{len(runs)} orders of the data" if len(runs) > 1 else "It learns the new text, and unlearns the old one"
+        curve, color = getattr(one, field), COLORS[1 - i]
+        axes.plot(one.steps, curve, STYLES[i], color=color, marker=MARKERS[i], markersize=5)
+        ends.append((name, one.steps[-1], curve[-1], color))
+        said.append(f"{name.replace(chr(10), ' ')}: from {curve[0]:.2f} to {curve[-1]:.2f}")
+    axes.set(xlabel="step of full fine-tuning on the climate", ylabel="bits a character\n(lower is better)")
+    title = "It learns the new text, and unlearns the old one"
     axes.set_title(title, loc="left")
     label_ends(axes, ends, apart=26)
-    return Picture(figure, f"{title}. Bits a character by step, held-out text, {len(runs)} run(s): {'; '.join(said)}.")
+    return Picture(figure, f"{title}. Bits a character by step, held-out text, one run: {'; '.join(said)}.")
 
 
-def share(values, base):
-    """How far each value lies on the way from the base's to the last one's."""
-    return (np.asarray(values) - base) / (values[-1] - base)
+def steps_table(runs, steps=(0, 10, 30)):
+    """A Table: bits a character of both texts at some of the steps, run by run."""
+    rows = [(str(step), *("  ".join(f"{getattr(one, text)[WATCHED.index(step)]:.2f}" for one in runs)
+                          for text in ("new", "old"))) for step in steps]  # fmt: skip
+    return Table(["step", "new text", "old text"], rows, title="bits a character, three runs")
 
 
 def halfway_table(runs):
@@ -182,10 +188,10 @@ def halfway_table(runs):
     )
 
 
-def plot_ways(runs, rates=None):
-    """Old text against new text: along the steps, along W + t ΔW, and where other learning rates end.
+def plot_ways(runs, others):
+    """Old text against new text: along the steps, along W + t ΔW, and where other plans end.
 
-    rates: the Sweep over lr; its runs are dots.
+    others: the Sweep over plan; its runs are dots.
     """
     figure, axes = canvas(7.6, 4.2)
     old0, new0 = runs[0].old[0], runs[0].new[0]
@@ -206,18 +212,17 @@ def plot_ways(runs, rates=None):
     axes.annotate("base", (new0, old0), (6, 8), textcoords="offset points", color=LINE)
     axes.annotate("along W + t ΔW", (np.mean([first.way_new[0], new0]), old0), (0, -14), textcoords="offset points",
                   ha="center", color=COLORS[0])  # fmt: skip
-    for lr in rates.labels("lr") if rates else ():
-        ends_new, ends_old = rates.values("new", lr=lr), rates.values("old", lr=lr)
-        axes.plot(ends_new, ends_old, MARKERS[2], color=COLORS[2], markersize=6.5, markeredgecolor="white")
-        axes.annotate(f"rate {lr:g}", (ends_new.max(), ends_old[ends_new.argmax()]), (8, -3),
-                      textcoords="offset points", color=COLORS[2])  # fmt: skip
-        said.append(f"rate {lr:g}: old {ends_old.mean():.2f}, new {ends_new.mean():.2f}")
-    if rates:
-        said.append("every run a dot")
+    for i, plan in enumerate(others.labels("plan")):
+        ends_new, ends_old = others.values("new", plan=plan), others.values("old", plan=plan)
+        axes.plot(ends_new, ends_old, MARKERS[2 + i], color=COLORS[2], markersize=6.5, markeredgecolor="white")
+        end, aside, side = (ends_new.argmin(), (-8, -3), "right") if i else (ends_new.argmax(), (8, -3), "left")
+        axes.annotate(plan, (ends_new[end], ends_old[end]), aside, textcoords="offset points", ha=side, color=COLORS[2])
+        said.append(f"{plan}: old {ends_old.mean():.2f}, new {ends_new.mean():.2f}")
+    said.append("every run a dot")
     axes.set(
         xlabel="new text, bits a character (better to the left)", ylabel="old text, bits a character\n(better below)"
     )
-    title = "Three ways from learning to forgetting" if rates else "Two ways from the base to the tuned model"
+    title = "The straight way forgets least for what it learns"
     axes.set_title(title, loc="left")
     axes.margins(x=0.09)
     axes.set_ylim(bottom=old0 - 0.08)
@@ -275,6 +280,33 @@ def directions(kinds, k=8, part=0.9):
                      f"{np.median(counts):.0f}  ({min(counts)} to {max(counts)})"))  # fmt: skip
     return Table(["", f"energy in the first {k}", f"directions for {part:.0%}"], rows,
                  title="median of 24 matrices, and the range; each has 128 directions")  # fmt: skip
+
+
+def sides(paths, ids, targets):
+    """A Table: where the gradient xᵀ dy of a matrix comes from, in the base, for one batch.
+
+    Directions for 90% of the energy of x, of dy and of the gradient; and how near the first direction of the gradient lies
+    to the mean x and the mean dy of all tokens (the cosine).
+    """
+    model, rows = get_peft_model(load_base("english"), FullFineTuning()), []
+    seen = {path: [] for path in paths}
+    for path, p in model.named_parameters():
+        if path in seen:
+            p.add_grad = lambda rule, x, dy, kept=seen[path]: kept.extend((x, dy))
+    logits, backward = model(ids)
+    backward(cross_entropy(logits, targets)[1]())
+    for path, arrays in seen.items():
+        x, dy = (array.reshape(-1, array.shape[-1]) for array in arrays)
+        U, _, V = svd(x.T @ dy)
+        counts = (rank_for(singular_values(M), 0.9) for M in (x, dy, x.T @ dy))
+        rows.append((path, *counts, cosine(U[:, 0], x.mean(0)), cosine(V[0], dy.mean(0))))
+    columns = ["directions for 90% of", "x", "dy", "gradient", "cosine with\nmean x", "cosine with\nmean dy"]
+    return Table(columns, rows, formats=dict.fromkeys(columns[4:], ".2f"))
+
+
+def cosine(a, b):
+    """|a · b| / (‖a‖ ‖b‖)"""
+    return float(abs(a @ b) / np.linalg.norm(a) / np.linalg.norm(b))
 
 
 def largest_difference(one, other):
