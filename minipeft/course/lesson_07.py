@@ -212,16 +212,16 @@ def remedies(heart):
 
     Where training stops early, the step was chosen by the loss on the watched sequences, which are not these.
     """
-    few, seeds = {"r": 64, "n": 40}, range(len(heart.seeds))
+    few, seeds = {"r": 16, "n": 40}, range(len(heart.seeds))
     chosen = heart.values("loss", **few).argmin(axis=1)
     rows = [
-        ("rank 64, to the end", *(heart.values(name, **few)[:, -1] for name in ("other right", "other loss"))),
+        ("rank 16, to the end", *(heart.values(name, **few)[:, -1] for name in ("other right", "other loss"))),
         (
-            "rank 64, stopped early",
+            "rank 16, stopped early",
             *(heart.values(name, **few)[seeds, chosen] for name in ("other right", "other loss")),
         ),
     ]
-    for name, point in (("rank 1, to the end", {"r": 1, "n": 40}), ("rank 64, 400 sequences", {"r": 64, "n": 400})):
+    for name, point in (("rank 1, to the end", {"r": 1, "n": 40}), ("rank 16, 400 sequences", {"r": 16, "n": 400})):
         rows.append((name, *(heart.values(measure, **point)[:, -1] for measure in ("other right", "other loss"))))
     written = [(name, *(" ".join(format(v, form).rstrip("%") for v in values) for values, form in
                         ((right, ".0%"), (losses, ".2f")))) for name, right, losses in rows]  # fmt: skip
