@@ -99,7 +99,7 @@ def test_a_table_prints_itself_wrapped():
 
 def test_rounding_is_said_in_words():
     assert [below(x) for x in (0, 9e-11, 1e-10, 0.31415)] == ["below 1e-10", "below 1e-10", "1e-10", "0.314"]
-    assert below(3e-6, 1e-5) == "below 1e-5" and below(3e-5, 1e-5) == "3e-05"
+    assert [below(x, 1e-5) for x in (3e-6, 3e-5)] == ["below 1e-5", "3e-05"]
 
 
 # Attention

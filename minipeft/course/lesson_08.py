@@ -5,7 +5,7 @@ import numpy as np
 from ..lab.changes import deltas
 from ..lab.picture import COLORS, LINE, MARKERS, STYLES, Picture, canvas
 from ..lab.sweeps import sweep
-from ..lab.table import Table, below
+from ..lab.table import Table, below  # noqa: F401 (the lesson calls below)
 from ..methods import LoRA, get_peft_model
 from ..methods.lora import LoRALinear
 from ..methods.wrapper import wrappers_of
@@ -120,7 +120,7 @@ def valley(found, product=(0.03, 1.0)):
             axes.plot(across, at_first - slope * across, "--", color=COLORS[1], linewidth=1.3, zorder=2)
             x = 0.5 if at_first < len(alphas) - 2 else 1.5  # on the border of two columns, where no number stands
             axes.text(x, at_first - slope * x, f"{level:g}", ha="center", va="center", color=COLORS[1], fontsize=8,
-                      bbox={"facecolor": "white", "edgecolor": COLORS[1], "linewidth": 0.6, "pad": 0.8}, zorder=5)  # fmt: skip
+                      zorder=5, bbox={"fc": "white", "ec": COLORS[1], "lw": 0.6, "pad": 0.8})  # fmt: skip
         axes.set(xlim=across, ylim=(-0.5, len(alphas) - 0.5), xlabel="learning rate")
         axes.set_xticks(range(len(rates)), [f"{lr:g}" for lr in rates])
         axes.set_yticks(range(len(alphas)), alphas)
