@@ -45,6 +45,7 @@ from minipeft.lab import (
     write,
     wrong_gradients,
 )
+from minipeft.lab.table import below
 from minipeft.methods.lora import LoRALinear
 from minipeft.methods.prefix import PrefixAttention
 from minipeft.training import symbols_batch
@@ -94,6 +95,11 @@ def test_a_table_prints_itself_wrapped():
         table.column("bits")
     with pytest.raises(ValueError, match="a row needs 2 values"):
         Table(["a", "b"], [(1,)])
+
+
+def test_rounding_is_said_in_words():
+    assert [below(x) for x in (0, 9e-11, 1e-10, 0.31415)] == ["below 1e-10", "below 1e-10", "1e-10", "0.314"]
+    assert [below(x, 1e-5) for x in (3e-6, 3e-5)] == ["below 1e-5", "3e-05"]
 
 
 # Attention

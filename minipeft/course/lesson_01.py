@@ -15,51 +15,47 @@ ARRAYS = ("W1", "b1", "g", "s", "W2", "b2", "W3", "b3")  # the arrays of the net
 # ---- pictures
 
 
-def draw_chain(solved=False):
-    """Three layers, forward and back: what each is handed, and what it hands on.  solved: with the answers."""
+def draw_chain():
+    """Three layers, forward and back: what each is handed, what it hands on, and empty boxes for its slopes."""
     from ..lab.drawing.shapes import BACK, INK, Pen
     from ..lab.picture import Picture
 
     layers = [
-        ("Linear", "y = x W + b", ["dW = xᵀ dy", "db = Σ dy", "dx = dy Wᵀ"], ["dW = ?", "db = ?", "dx = ?"]),
-        ("GELU", "y = x g(x)", ["dx = dy ⊙ slope"], ["dx = ?"]),
-        (
-            "LayerNorm",
-            "y = g ⊙ x̂ + b",
-            ["dg = Σ dy ⊙ x̂", "db = Σ dy", "dx: three ways"],
-            ["dg = ?", "db = ?", "dx = ?"],
-        ),
+        ("Linear", "y = x W + b", ["dW = ?", "db = ?", "dx = ?"]),
+        ("GELU", "y = x g(x)", ["dx = ?"]),
+        ("LayerNorm", "y = g ⊙ x̂ + b", ["dg = ?", "db = ?", "dx = ?"]),
     ]
-    wide, gap, w, h = 118, 74, 760, 196
+    wide, gap, w, h = 118, 74, 694, 196
     pen, left, y = Pen(w, h), 62, 106
     pen.text(12, h - 12, "forward", 11, INK, ha="left", weight="bold")
-    for i, (name, formula, answers, blanks) in enumerate(layers):
+    for i, (name, formula, blanks) in enumerate(layers):
         x = left + i * (wide + gap)
         pen.box(x, y, wide, 62)
         pen.text(x + wide / 2, y + 42, name, 12, va="center_baseline", weight="bold")
         pen.text(x + wide / 2, y + 20, formula, 10.5, va="center_baseline")
         pen.wire((x - gap + 14 * (i == 0), y + 46), (x - 1, y + 46), lw=1.4)
         pen.wire((x - 1, y + 14), (x - gap + 14 * (i == 0), y + 14), color=BACK, lw=1.4)
-        pen.text(x - gap / 2 + 7 * (i == 0), y + 56, "x" if i == 0 else "y = x", 11)
-        pen.text(x - gap / 2 + 7 * (i == 0), y + 2, "dx" if i == 0 else "dx = dy", 11, BACK)
-        for j, text in enumerate(answers if solved else blanks):
+        pen.text(x - 14, y + 56, "x", 11)
+        pen.text(x - 14, y + 2, "dx", 11, BACK)
+        if i:
+            pen.text(x - gap + 14, y + 56, "y", 11)
+            pen.text(x - gap + 14, y + 2, "dy", 11, BACK)
+        for j, text in enumerate(blanks):
             top = y - 18 - 28 * j
-            pen.box(x + 2, top - 11, wide - 4, 22, "#fde9dc" if solved else "white", BACK, dashed=not solved, lw=1.1)
-            pen.text(x + wide / 2, top, text, 10.5, BACK if not solved else INK, va="center_baseline")
+            pen.box(x + 2, top - 11, wide - 4, 22, "white", BACK, dashed=True, lw=1.1)
+            pen.text(x + wide / 2, top, text, 10.5, BACK, va="center_baseline")
     end = left + 3 * wide + 2 * gap
     pen.wire((end + 1, y + 46), (end + gap - 14, y + 46), lw=1.4)
     pen.wire((end + gap - 14, y + 14), (end + 1, y + 14), color=BACK, lw=1.4)
-    pen.text(end + gap / 2 - 7, y + 56, "y", 11)
-    pen.text(end + gap / 2 - 7, y + 2, "dy", 11, BACK)
+    pen.text(end + 14, y + 56, "y", 11)
+    pen.text(end + 14, y + 2, "dy", 11, BACK)
     pen.box(end + gap - 13, y, 58, 62, "white")
     pen.text(end + gap + 16, y + 42, "loss", 12, weight="bold")
     pen.text(end + gap + 16, y + 20, "L", 12)
     pen.text(end + gap + 16, y - 22, "and back", 11, BACK, weight="bold")
-    known = "; ".join(f"{name}: {', '.join(answers)}" for name, _, answers, _ in layers)
-    missing = "; ".join(f"{name}: {', '.join(blank[:2] for blank in blanks)}" for name, _, _, blanks in layers)
+    missing = "; ".join(f"{name}: {', '.join(blank[:2] for blank in blanks)}" for name, _, blanks in layers)
     return Picture(pen.figure, "Linear, GELU and LayerNorm in a row, black arrows from x to the loss L, orange arrows with "
-                   "dy and dx from L back to x. " + (f"Below each layer its answers. {known}." if solved
-                   else f"Below each layer empty boxes. {missing}."))  # fmt: skip
+                   f"dy and dx from L back to x. Below each layer empty boxes. {missing}.")  # fmt: skip
 
 
 def draw_net(x, W, dy):
@@ -151,7 +147,9 @@ def plot_steps(curves, steps):
         ax.loglog(steps, errors, color=color, linestyle=dash, label=label)
         said.append(f"{label}: {shape_of(errors, steps)}")
     ax.set(xlabel="step h", ylabel="relative error", ylim=(1e-14, 10))
-    ax.set_title("A right gradient draws a V; a wrong one stays flat", fontsize=11.5)
+    ax.axvline(1e-5, color="#999999", lw=0.8)
+    ax.text(1.3e-5, 2, "h = 10⁻⁵", fontsize=9.5, color="#666666", va="center")
+    ax.set_title("A wrong gradient stays wrong at every small step", fontsize=11.5)
     ax.legend(fontsize=9.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return Picture(
         figure,
@@ -342,6 +340,27 @@ def check_four(networks, chain, direction_error):
                  if direction_error(loss, array, slope) > 1e-4]  # fmt: skip
         words = f"{len(wrong)} of {len(arrays)} wrong: {' '.join(wrong)}" if wrong else f"all {len(arrays)} right"
         print(f"network {number}: {words}")
+
+
+def still_downhill(linear, gelu, layernorm, chain):
+    """Print the cosine between the slopes of each wrong network and the right ones, at its start: all, and each wrong array.
+
+    Above zero, a small step against the wrong slopes goes downhill.
+    """
+    (x, target), found = moon(), {}
+    for number, layers in four(linear, gelu, layernorm).items():
+        y, backward = chain(x, layers)
+        found[number] = [slope.ravel() for own in backward(2 * (y - target) / len(y))[1] for slope in own]
+    right = found.pop(3)
+
+    def cosine(a, b):
+        return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+    for number, slopes in found.items():
+        each = [f"{name} {cosine(a, b):.2f}" for name, a, b in zip(ARRAYS, slopes, right, strict=True)
+                if np.abs(a - b).max() > 1e-9]  # fmt: skip
+        whole = cosine(np.concatenate(slopes), np.concatenate(right))
+        print(f"network {number}: cosine with the right slopes {whole:.2f}; of the wrong arrays: {'  '.join(each)}")
 
 
 def check_steps(cases, steps, direction_error, directions=7):

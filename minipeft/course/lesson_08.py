@@ -5,7 +5,7 @@ import numpy as np
 from ..lab.changes import deltas
 from ..lab.picture import COLORS, LINE, MARKERS, STYLES, Picture, canvas
 from ..lab.sweeps import sweep
-from ..lab.table import Table
+from ..lab.table import Table, below  # noqa: F401 (the lesson calls below)
 from ..methods import LoRA, get_peft_model
 from ..methods.lora import LoRALinear
 from ..methods.wrapper import wrappers_of
@@ -70,21 +70,21 @@ def too_small_too_large(alphas=(1, 4, 16, 64, 256), lr=3e-3):
         values = found.values(name)
         axes.plot(alphas, values.mean(1), color=COLORS[i], linestyle=STYLES[i])
         axes.plot(alphas, values, MARKERS[i], color=COLORS[i], markersize=5, markeredgecolor="white", clip_on=False)
-        at = 1 if name == "new" else len(alphas) - 1
-        axes.annotate(label, (alphas[at], values.mean(1)[at]), (8, -12 if i == 0 else 4), color=COLORS[i],
+        at = 1 if name == "new" else len(alphas) - 2
+        axes.annotate(label, (alphas[at], values.mean(1)[at]), (8, -12 if i == 0 else 6), color=COLORS[i],
                       textcoords="offset points")  # fmt: skip
         ends[name] = values.mean(1)
         said.append(
             f"{label}: " + ", ".join(f"{v:.0%} at α = {a}" for a, v in zip(alphas, values.mean(1), strict=True))
         )
     axes.set(
-        xscale="log", xlabel="α   (rank 4, so s = α / 4)", ylabel="right symbols", ylim=(-0.03, 1.05), xlim=(0.85, 900)
+        xscale="log", xlabel="α   (rank 4, so s = α / 4)", ylabel="right symbols", ylim=(-0.03, 1.05), xlim=(0.85, 330)
     )
     axes.set_xticks(alphas, [str(a) for a in alphas])
     axes.minorticks_off()
     axes.yaxis.set_major_formatter(lambda value, _: format(value, ".0%"))
     both = [a for a, n, o in zip(alphas, ends["new"], ends["old"], strict=True) if n > 0.95 and o > 0.9]
-    title = f"Twenty steps at one rate: both skills live only at α = {' and '.join(map(str, both))}"
+    title = f"Twenty steps at the rate {lr:g}: of these α, only {' and '.join(map(str, both))} has both skills"
     axes.set_title(title)
     return Picture(figure, f"{title}. Right symbols against α. {'; '.join(said)}.")
 
@@ -109,7 +109,7 @@ def valley(found, product=(0.03, 1.0)):
                 axes.fill_between((j - 0.5, j + 0.5), i - 0.5, i + 0.5, facecolor=face, edgecolor="#bbbbbb",
                                   hatch="////" if wrecked else None, linewidth=0.5)  # fmt: skip
                 text = "wrecked" if wrecked else f"{values.mean():.0%}"
-                back = {"facecolor": "white", "edgecolor": "none", "pad": 1} if wrecked else None
+                back = {"facecolor": face, "edgecolor": "none", "pad": 1}
                 axes.text(j, i, text, ha="center", va="center", color=ink, fontsize=9, bbox=back, zorder=4)
                 row.append(f"{text} at {lr:g}")
             said.append(f"{name}, α = {alpha}: {', '.join(row)}")
@@ -118,6 +118,9 @@ def valley(found, product=(0.03, 1.0)):
         for level in product:
             at_first = np.log(level / rates[0] / alphas[0]) / (np.log(alphas[-1] / alphas[0]) / (len(alphas) - 1))
             axes.plot(across, at_first - slope * across, "--", color=COLORS[1], linewidth=1.3, zorder=2)
+            x = 0.5 if at_first < len(alphas) - 2 else 1.5  # on the border of two columns, where no number stands
+            axes.text(x, at_first - slope * x, f"{level:g}", ha="center", va="center", color=COLORS[1], fontsize=8,
+                      zorder=5, bbox={"fc": "white", "ec": COLORS[1], "lw": 0.6, "pad": 0.8})  # fmt: skip
         axes.set(xlim=across, ylim=(-0.5, len(alphas) - 0.5), xlabel="learning rate")
         axes.set_xticks(range(len(rates)), [f"{lr:g}" for lr in rates])
         axes.set_yticks(range(len(alphas)), alphas)
@@ -127,6 +130,15 @@ def valley(found, product=(0.03, 1.0)):
     both[0].set_ylabel("α  (r = 4)")
     return Picture(figure, f"Two heat maps, learning rate across and α upwards, right symbols, mean of seeds; dashed lines "
                    f"at α times rate = {product[0]:g} and {product[1]:g}. {'; '.join(said)}.")  # fmt: skip
+
+
+def down_the_diagonal(found):
+    """A Table of a Sweep of `trial`: from the largest α at the smallest rate down to the smallest at the largest."""
+    rows = []
+    for alpha, lr in zip(reversed(found.labels("alpha")), found.labels("lr"), strict=True):
+        each = [" ".join(f"{100 * v:.0f}" for v in found.values(name, alpha=alpha, lr=lr)) for name in ("new", "old")]
+        rows.append((alpha, lr, f"{alpha * lr:.3f}", *each))
+    return Table(["α", "rate", "product", "near, % right, each seed", "reverse"], rows, formats={"rate": "g"})
 
 
 # ---- one step
@@ -178,14 +190,19 @@ def first_step(alpha, optimizer, seed, lr=1e-3, r=4):
 OPTIMIZERS = {"SGD": SGD, "AdamW": AdamW}
 
 
-def along_the_valley(pairs, seeds=(0, 1, 2)):
-    """A Table: pairs (α, rate) of nearly one product; how far A moved, and what was learned and kept."""
-    rows = []
-    for alpha, lr in pairs:
-        found = sweep(walk, [{"alpha": alpha, "lr": lr}], seeds)
-        new, old = (" ".join(f"{v:.0%}".rstrip("%") for v in found.values(name)) for name in ("new", "old"))
-        rows.append((alpha, lr, f"{alpha * lr:g}", f"{found.mean('A moved'):.0%}", new, old))
-    columns = ["α", "rate", "product", "A moved", "near, % right, each seed", "reverse"]
+def along_the_valley(pairs, seeds=(0, 1, 2), steps=20):
+    """A Table: pairs (α, rate) of nearly one product; how far A moved, and what was learned and kept.
+
+    at most: `steps` steps of Adam with a rate of one half the peak in the mean, against A's start, 1/√(3 · 64)
+    """
+    points = [{"alpha": alpha, "lr": lr} for alpha, lr in pairs]
+    found, rows = sweep(walk, points, seeds), []
+    for point in points:
+        new, old = (" ".join(f"{v:.0%}".rstrip("%") for v in found.values(name, **point)) for name in ("new", "old"))
+        alpha, lr = point.values()
+        most = steps * lr / 2 * np.sqrt(3 * 64)
+        rows.append((alpha, lr, f"{alpha * lr:g}", f"{most:.0%}", f"{found.mean('A moved', **point):.0%}", new, old))
+    columns = ["α", "rate", "product", "A at most", "A moved", "near, % right, each seed", "reverse"]
     return Table(columns, rows, formats={"rate": "g"})
 
 
@@ -224,6 +241,14 @@ def two_texts():
 def losses(model):
     """{"new": loss, "old": loss} on the two texts, nats a token."""
     return {name: evaluate(model, text).loss for name, text in zip(("new", "old"), two_texts(), strict=True)}
+
+
+def both_losses(found):
+    """A Table of a Sweep of `steer`: the two losses at each α, the mean and every seed."""
+    rows = [("before", *(f"{loss:.3f}" for loss in losses(load_base("english")).values()))]
+    rows += [(alpha, *(found.cell({"alpha": alpha}, name, ".3f", True) for name in ("new", "old")))
+             for alpha in found.labels("alpha")]  # fmt: skip
+    return Table(["α", "new text", "old text"], rows, "loss, nats a token: mean of the seeds, and each")
 
 
 def steer(alpha, seed):
@@ -285,8 +310,3 @@ def merged_apart(layer, r, alpha):
     one.B.data[...] = rng.standard_normal((r, 5))
     x = rng.standard_normal((4, 6))
     return np.abs(one(x)[0] - one.fold()(x)[0]).max()
-
-
-def below(number, limit=1e-10):
-    """A difference that is nothing but rounding, in words; any other with three digits."""
-    return f"below {limit:.0e}".replace("e-0", "e-") if number < limit else f"{number:.3g}"

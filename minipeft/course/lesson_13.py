@@ -4,10 +4,14 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from ..lab.ledger import count_parameters
 from ..lab.picture import FAINT, FROZEN, LINE, TRAINED, Picture, canvas
 from ..lab.sweeps import sweep
 from ..lab.table import Table
 from ..methods import LoRA, PrefixTuning, PromptTuning, get_peft_model
+from ..methods.prompt import DropPrompt
+from ..methods.wrapper import Wrapper
+from ..model import Parameter
 from ..training import AdamW, evaluate, fit, load_base, symbols_batch, symbols_batches, text_windows
 from . import check
 
@@ -18,8 +22,8 @@ NAMES = [*"abcdefghijklmnop", "copy", "reverse", "plus", "SEP", "PAD"]  # of the
 # ---- the picture: rows on their way in, and slopes on their way back
 
 
-def draw_rows(solved=False):
-    """m = 2 learned rows before three tokens, forward and back.  solved: with the slope of P instead of a blank."""
+def draw_rows():
+    """m = 2 learned rows before three tokens, forward, and back with a question mark at the rows."""
     figure, axes = canvas(10.2, 3.3, 1, 2)
     for panel, (ax, title) in enumerate(zip(axes, ("forward", "and back"), strict=True)):
         ax.set(xlim=(-1.5, 9.4), ylim=(-1.0, 5.9), aspect="equal")
@@ -36,12 +40,12 @@ def draw_rows(solved=False):
     axes[0].text(6.6, 1.4, "to the head", va="center", fontsize=10)
     axes[1].text(6.6, 1.4, "slopes of\nthe loss", va="center", fontsize=10, color=BACK)
     axes[1].text(6.7, 4.2, "nothing comes\nfrom here", va="center", fontsize=10, color=FAINT)
-    axes[1].text(1.35, 5.45, "dP = Σₙ dy[n, :m]" if solved else "dP = ?", ha="center", va="center", fontsize=11,
-                 bbox={"boxstyle": "round", "fc": "white", "ec": BACK, "ls": "-" if solved else "--"})  # fmt: skip
-    said = "dP is the sum over the batch of dy's first m rows" if solved else "dP is a box with a question mark"
+    axes[1].text(1.35, 5.45, "dP = ?", ha="center", va="center", fontsize=11,
+                 bbox={"boxstyle": "round", "fc": "white", "ec": BACK, "ls": "--"})  # fmt: skip
     return Picture(figure, "Two panels. Forward: two blue rows P stand above three grey rows of tokens; all five go into "
                    "the frozen model; on the other side the first two are dropped, and three go to the head. Back: slopes "
-                   f"come into the model on the three rows, and leave it on all five; {said}.")  # fmt: skip
+                   "of the loss come into the model on the three rows, and leave it towards the tokens; at the rows P stand "
+                   "question marks.")  # fmt: skip
 
 
 def tile(ax, x, y, w, h, face, edge, style="-"):
@@ -57,11 +61,14 @@ def arrow(ax, start, end, color):
 def one_row(ax, row, y, back, color):
     """A row before the model, its arrow, and what is on the other side of it."""
     mine = row < 2
-    name = f"P{'₁₂'[row]}" if mine else f"x{'₁₂₃'[row - 2]}"
+    name = f"P{'₀₁'[row]}" if mine else f"x{'₀₁₂'[row - 2]}"
     tile(ax, 0.2, y - 0.36, 2.3, 0.72, TRAINED if mine else FROZEN, LINE)
     ax.text(1.35, y, name, ha="center", va="center", fontsize=11, color="white" if mine else LINE)
     ax.text(-0.15, y, f"{row}", ha="right", va="center", fontsize=9.5, color=FAINT)
-    arrow(ax, *(((3.9, y), (2.6, y)) if back else ((2.6, y), (3.9, y))), color)
+    if back and mine:
+        ax.text(3.2, y, "?", ha="center", va="center", fontsize=13, color=BACK)
+    else:
+        arrow(ax, *(((3.9, y), (2.6, y)) if back else ((2.6, y), (3.9, y))), color)
     if mine:
         ax.plot([5.6, 6.4], [y, y], color=FAINT, lw=1.2, ls=":")
     else:
@@ -160,8 +167,14 @@ def plot_starts(learned):
         axes.plot(shares, i + np.linspace(-0.28, 0.28, len(shares)), "o", ms=6, color=TRAINED, mec="white", mew=0.6,
                   clip_on=False, zorder=3)  # fmt: skip
         good = sum(share > 0.99 for share in shares)
-        said.append(f"{kind}: {good} of {len(shares)}")
+        failed = [f"{name} {share:.0%}" for name, _, share in learned if kind_of(name) == kind and share <= 0.99]
+        said.append(f"{kind}: {good} of {len(shares)}" + (f" (not {', '.join(failed)})" if failed else ""))
         axes.text(1.04, i, f"{good} of {len(shares)}", va="center", fontsize=10.5)
+        for name, _, share in learned:
+            if kind_of(name) == kind and share <= 0.99 and "noise" not in name:
+                at = shares.index(share)
+                axes.annotate(name, (share, i + np.linspace(-0.28, 0.28, len(shares))[at]), (0, -12), ha="center",
+                              textcoords="offset points", fontsize=10)  # fmt: skip
     axes.axvline(1 / 16, color=FAINT, lw=1, ls="--")
     axes.text(1 / 16 + 0.01, -0.5, "guessing", fontsize=9.5, color=FAINT, va="center")
     axes.set_yticks(range(len(kinds)), kinds)
@@ -192,37 +205,126 @@ def by_chance(E, n=1000, seed=0):
     return tuple(np.percentile(cosines, (50, 95)))
 
 
+def right_with(row):
+    """The share of right symbols of `near` that one row in front reaches, nothing trained.  row: (D,)"""
+    return evaluate(model_with(row[None]), new_sequences("near")).accuracy
+
+
 def read_rows(learned, names):
-    """A Table: for each start its row's nearest token, the cosine, and what that token does in its place."""
+    """A Table: for each start its row's nearest token, the cosine, and what that token does in its place.
+
+    Twice: the embedding as it is, and made as long as the row.
+    """
     E = load_base("symbols").wte.weight.data
     rows = []
     for name, row, share in learned:
         if name in names:
             (i,), (cosine,) = nearest(row[None], E)
-            put = evaluate(model_with(E[[i]]), new_sequences("near")).accuracy
-            rows.append((name, share, NAMES[i], cosine, float(np.linalg.norm(row)), put))
-    columns = ["it began as", "right", "nearest token", "cosine", "length", "that token in its place"]
-    return Table(columns, rows, formats={"right": ".0%", "cosine": ".2f", "length": ".1f", columns[5]: ".0%"})
+            length = float(np.linalg.norm(row))
+            rows.append((name, share, NAMES[i], cosine, length, right_with(E[i]), right_with(length * unit(E[i]))))
+    columns = ["it began as", "right", "nearest token", "cosine", "length", "that token instead", "as long as the row"]
+    shares = dict.fromkeys((columns[1], *columns[5:]), ".0%")
+    return Table(columns, rows, formats=shares | {"cosine": ".2f", "length": ".1f"})
 
 
-METHODS = {
-    "prompt, 16 rows": (PromptTuning(16), (0.1, 0.3)),
-    "prefix, 16 columns": (PrefixTuning(16), (0.1,)),
-    "LoRA, rank 1": (LoRA(r=1, alpha=2), (0.03,)),
+def count_readings(learned, token="plus"):
+    """(rows that work and are nearest to a token, rows that work, the same two for rows that failed)."""
+    E = load_base("symbols").wte.weight.data
+    found = {True: [], False: []}
+    for _, row, share in learned:
+        found[share > 0.99].append(NAMES[nearest(row[None], E)[0][0]] == token)
+    return sum(found[True]), len(found[True]), sum(found[False]), len(found[False])
+
+
+TRIALS = {  # task: {method: (the method, its rates)}
+    "swap": {"prompt, 4 rows": (PromptTuning(4), (0.03,)), "LoRA, rank 1": (LoRA(r=1, alpha=2), (0.02,))},
+    "map": {
+        "prompt, 16 rows": (PromptTuning(16), (0.03, 0.1)),
+        "prefix, 4 columns": (PrefixTuning(4), (0.1,)),
+        "prefix, 16 columns": (PrefixTuning(16), (0.1,)),
+        "LoRA, rank 1": (LoRA(r=1, alpha=2), (0.02,)),
+    },
 }
 
 
-def trial(task, method, lr, seed):
-    """100 steps of 12 sequences: the share of right symbols that a method of METHODS reaches on a task."""
-    model = get_peft_model(load_base("symbols"), METHODS[method][0], seed)
-    fit(model, symbols_batches(task, 12), 100, AdamW(model, lr=lr), seed=seed, progress=False)
-    return {"right symbols": evaluate(model, new_sequences(task)).accuracy}
+def trial(task, method, lr, seed, steps=100):
+    """100 steps of 12 sequences: the share of right symbols that a method of TRIALS reaches, and its trained numbers."""
+    model = get_peft_model(load_base("symbols"), TRIALS[task][method][0], seed)
+    fit(model, symbols_batches(task, 12), steps, AdamW(model, lr=lr), seed=seed, progress=False)
+    numbers, _ = count_parameters(model)
+    return {"right": evaluate(model, new_sequences(task)).accuracy, "numbers": numbers}
 
 
-def sweep_task(task, seeds=(0, 1)):
-    """All of METHODS on a task, each at its rates: a Sweep."""
-    points = [{"task": task, "method": name, "lr": lr} for name, (_, rates) in METHODS.items() for lr in rates]
-    return sweep(trial, points, seeds, progress=False)
+def learn_task(task, seeds=(0, 1)):
+    """All methods of TRIALS on a task, each at its rates, 100 steps: a Table with every seed."""
+    points = [{"task": task, "method": name, "lr": lr} for name, (_, rates) in TRIALS[task].items() for lr in rates]
+    found = sweep(trial, points, seeds, progress=False)
+    rows = []
+    for point in points:
+        shares = found.values("right", **point).ravel()
+        each = " ".join(f"{100 * share:.0f}" for share in shares)
+        rows.append((point["method"], int(found.mean("numbers", **point)), point["lr"], each))
+    return Table(["100 steps", "numbers", "rate", f"{task}: right symbols, %, each seed"], rows,
+                 formats={"numbers": ",", "rate": "g"})  # fmt: skip
+
+
+def learn_longer(method, lr, steps=300):
+    """(method, share of right symbols of map after so many steps, seed 0)"""
+    return method, trial("map", method, lr, 0, steps)["right"]
+
+
+def tasks(names):
+    """A Table: one sequence of each task, what the model reads and what it should write."""
+    rows = []
+    for task in names:
+        ids, targets, mask = (array[0] for array in symbols_batch(task, np.random.default_rng(2), 1))
+        read = ids[: -mask.sum() + 1]
+        rows.append((task, " ".join(NAMES[i] for i in read), " ".join(NAMES[i] for i in targets[mask])))
+    return Table(["task", "it reads", "it should write"], rows)
+
+
+# ---- break it
+
+
+class Behind(Wrapper):
+    """Rows behind the text, where no token sees them."""
+
+    def __init__(self, wte, P):
+        super().__init__(wte)
+        self.P = Parameter(P)
+
+    def forward(self, ids):
+        P, m = self.P, len(self.P.data)
+        x, back_base = self.base(ids)
+        y = np.concatenate([x, np.stack([P.data] * len(x))], axis=1)
+
+        def backward(dy):
+            P.add_grad(dy[:, -m:].sum(0))
+            back_base(dy[:, :-m])
+
+        return y, backward
+
+
+class DropBehind(DropPrompt):
+    """Take the last m rows away again."""
+
+    def forward(self, x):
+        y, back_base = self.base(x[:, : -self.m])
+
+        def backward(dy):
+            dx = np.zeros(x.shape)
+            dx[:, : -self.m] = back_base(dy)
+            return dx
+
+        return y, backward
+
+
+def put_behind(rows):
+    """A frozen `symbols` with rows behind the text, which are dropped before the head."""
+    model = load_base("symbols").requires_grad_(False)
+    model.wrap("wte", lambda wte: Behind(wte, rows.copy()))
+    model.wrap("ln_f", lambda ln_f: DropBehind(ln_f, len(rows)))
+    return model
 
 
 # ---- text

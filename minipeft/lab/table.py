@@ -79,3 +79,8 @@ def print_row(cells, widths, right):
         aligned = [p.rjust(w) if r else p.ljust(w) for p, w, r in zip(pieces, widths, right, strict=True)]
         lines.append("  ".join(aligned).rstrip())
     return "\n".join(lines)
+
+
+def below(number, limit=1e-10):
+    """A difference that is nothing but rounding, in words, "below 1e-10"; any other with three digits."""
+    return f"below {limit:.0e}".replace("e-0", "e-") if number < limit else f"{number:.3g}"
