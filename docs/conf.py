@@ -4,6 +4,9 @@ import re
 import sys
 from pathlib import Path
 
+from pygments.styles import get_style_by_name
+from pygments.token import STANDARD_TYPES, Text
+
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
@@ -24,6 +27,23 @@ pygments_style, pygments_dark_style = "a11y-high-contrast-light", "a11y-high-con
 copybutton_exclude = ".linenos, .gp, .go"
 
 
+def plain_tokens():
+    """Classes of those tokens of a program that look like its plain text in both styles; and operators, which may."""
+    styles = [get_style_by_name(name) for name in (pygments_style, pygments_dark_style)]
+    same = [short for token, short in STANDARD_TYPES.items() if short and all(
+        style.style_for_token(token) == style.style_for_token(Text) for style in styles)]  # fmt: skip
+    return [*same, "o"]
+
+
+PLAIN = re.compile(rf'<span class="(?:{"|".join(plain_tokens())})">((?:<a [^>]*>)?[^<]*(?:</a>)?)</span>')
+
+
+def lean(app, pagename, templatename, context, doctree):
+    """A lesson on a phone should be short: no marks around names and signs that have no colour of their own."""
+    if "body" in context:
+        context["body"] = PLAIN.sub(r"\1", context["body"])
+
+
 def accessible(app, pagename, templatename, context, doctree):
     """What axe asks for, where the theme has no setting: levels of captions, and keys for what scrolls."""
     if "furo_navigation_tree" in context:
@@ -40,3 +60,4 @@ def accessible(app, pagename, templatename, context, doctree):
 
 def setup(app):
     app.connect("html-page-context", accessible, priority=900)
+    app.connect("html-page-context", lean, priority=901)
