@@ -1,7 +1,8 @@
 // What only a browser can see, in Chromium:   npm ci --prefix docs/browser && node docs/browser/check.mjs [PAGE ...]
 // Every page, desktop and phone, light and dark: no error on the console, no request that fails or leaves this machine, no formula left as TeX,
 // nothing that scrolls sideways, axe at WCAG AA. Then what a reader clicks: fold, answer, slider, search, theme, download.
-// A page is loaded once for each width; in the dark, axe looks once more at what the theme can change: colours.
+// A page is loaded once for each width; in the dark, axe looks once more at what the theme can change: colours. (Not at the many parts of
+// a formula: that each has the colour of the text around it, and no background, is tested for itself.)
 import fs from 'fs'
 import http from 'http'
 import os from 'os'
@@ -43,18 +44,24 @@ const close = page => page.browserContext().close()
 
 const all = fs.readdirSync(root, {recursive: true}).filter(name => name.endsWith('.html')).sort()
 const tests = all.filter(name => name.startsWith('source/tests/'))
-const chosen = process.argv.slice(2)
-// in the page: formulas and width, which no theme changes; then axe, with all rules or with those of colours
-const look = () => {
+const chosen = process.argv.slice(2)// In the page: formulas and width, which no theme changes; then axe, with all rules or with those of colours
+const look = width => {
   const words = document.createTreeWalker(document.querySelector('article'), NodeFilter.SHOW_TEXT), left = []
   while (words.nextNode()) {
     const text = words.currentNode.data
     if (/\$\$|\\(begin|frac|sqrt|sum|top)\b/.test(text) && !words.currentNode.parentElement.closest('pre, code, annotation, script')) left.push(text.slice(0, 60))
   }
-  return {left, wide: document.documentElement.scrollWidth - innerWidth, errors: document.querySelectorAll('.katex-error').length}
+  const own = [...document.querySelectorAll('.katex-html')].filter(formula => {
+    const around = getComputedStyle(formula.closest('.katex').parentElement).color
+    return [formula, ...formula.querySelectorAll('*')].some(part => {
+      const {color, backgroundColor, opacity} = getComputedStyle(part)
+      return color !== around || backgroundColor !== 'rgba(0, 0, 0, 0)' || opacity !== '1'
+    })
+  })
+  return {own: own.map(formula => formula.textContent.slice(0, 60)), left, wide: document.documentElement.scrollWidth - width, errors: document.querySelectorAll('.katex-error').length}
 }
-const examine = async (rules) => {
-  const report = await axe.run(document, {runOnly: rules, resultTypes: ['violations'], elementRef: false})
+const examine = async (rules, without) => {
+  const report = await axe.run({include: [document], exclude: without}, {runOnly: rules, resultTypes: ['violations'], preload: false})
   return report.violations.map(v => `${v.id} (${v.nodes.length}): ${v.nodes[0].target} ${v.nodes[0].any[0]?.message || ''}`)
 }
 const RULES = {light: {type: 'tag', values: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']}, dark: {type: 'rule', values: ['color-contrast', 'link-in-text-block']}}
@@ -64,15 +71,16 @@ const timed = async (what, promise) => { const start = Date.now(), value = await
 async function visit(page, width, name) {
   page.wrong.length = 0
   await timed('load', page.goto(base + name, {waitUntil: 'load'}))
-  const found = await timed('look', page.evaluate(look))
+  await timed('axe source', page.evaluate(axe))
+  for (const mode of ['light', 'dark']) {
+    await setTheme(page, mode)
+    for (const violation of await timed(`axe ${mode}`, page.evaluate(examine, RULES[mode], mode === 'dark' ? ['.katex-html'] : []))) wrong(`${name} at ${width}, ${mode}`, `axe: ${violation}`)
+  }
+  const found = await timed('look', page.evaluate(look, width))
+  if (found.own.length) wrong(`${name} at ${width}`, `${found.own.length} formulas have a colour of their own: ${found.own[0]}`)
   for (const text of found.left) wrong(`${name} at ${width}`, `a formula is not typeset: ${text}`)
   if (found.errors) wrong(`${name} at ${width}`, 'KaTeX reports an error')
   if (found.wide > 0) wrong(`${name} at ${width}`, `scrolls sideways by ${found.wide} pixels`)
-  await timed('axe source', page.evaluate(axe))
-  for (const mode of ['light', 'dark']) {
-    if (mode === 'dark') await setTheme(page, mode)
-    for (const violation of await timed(`axe ${mode}`, page.evaluate(examine, RULES[mode]))) wrong(`${name} at ${width}, ${mode}`, `axe: ${violation}`)
-  }
   await setTheme(page, 'light')
   for (const what of page.wrong) wrong(`${name} at ${width}`, what)
 }
@@ -80,7 +88,7 @@ async function visit(page, width, name) {
 const names = chosen.length ? chosen : all
 const jobs = [1280, 390].flatMap(width => names.filter(name => chosen.length || !tests.includes(name) || (width === 1280 && tests.indexOf(name) < 3))
   .map(name => [width, name, fs.statSync(path.join(root, name)).size]))
-jobs.sort((a, b) => a[0] - b[0] || b[2] - a[2])  // the phone first; the longest page first, so that no tab waits at the end
+jobs.sort((a, b) => a[0] - b[0] || b[2] - a[2])  // the longest page first, so that no tab waits at the end
 const tab = async () => {
   let page, at
   while (jobs.length) {
