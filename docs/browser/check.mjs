@@ -46,6 +46,7 @@ const all = fs.readdirSync(root, {recursive: true}).filter(name => name.endsWith
 const tests = all.filter(name => name.startsWith('source/tests/'))
 const chosen = process.argv.slice(2)// In the page: formulas and width, which no theme changes; then axe, with all rules or with those of colours
 const look = width => {
+  const content = document.querySelector('.content')  // on a phone it scrolls by itself
   const words = document.createTreeWalker(document.querySelector('article'), NodeFilter.SHOW_TEXT), left = []
   while (words.nextNode()) {
     const text = words.currentNode.data
@@ -58,7 +59,7 @@ const look = width => {
       return color !== around || backgroundColor !== 'rgba(0, 0, 0, 0)' || opacity !== '1'
     })
   })
-  return {own: own.map(formula => formula.textContent.slice(0, 60)), left, wide: document.documentElement.scrollWidth - width, errors: document.querySelectorAll('.katex-error').length}
+  return {own: own.map(formula => formula.textContent.slice(0, 60)), left, wide: Math.max(document.documentElement.scrollWidth - width, content.scrollWidth - content.clientWidth), errors: document.querySelectorAll('.katex-error').length}
 }
 const examine = async (rules, without) => {
   const report = await axe.run({include: [document], exclude: without}, {runOnly: rules, resultTypes: ['violations'], preload: false})
