@@ -98,10 +98,15 @@ def listing(module, code):
         if kind in Name and text in names and before != "." and not defines and not keyword(tokens, i):
             shown = f'<a href="{link(module, *names[text])}">{shown}</a>'
         defines = text in ("def", "class") or (defines and not text.strip())
-        out.append(
-            f'<span class="{STANDARD_TYPES.get(kind, "")}">{shown}</span>' if STANDARD_TYPES.get(kind) else shown
-        )
-    return CODE.format("", "".join(out))
+        mark = STANDARD_TYPES.get(kind)
+        out.append("\n".join(f'<span class="{mark}">{s}</span>' if mark and s.strip() else s for s in shown.split("\n")))
+    return CODE.format("", "".join(map(wrapped, "".join(out).split("\n"))))
+
+
+def wrapped(line):
+    """A line of code that may be broken: what does not fit goes on four columns further in than the line begins."""
+    begins = len(line) - len(line.lstrip(" "))
+    return f'<span class="w{min(begins // 4, 5)}">{line}\n</span>'
 
 
 def keyword(tokens, i):
@@ -167,7 +172,7 @@ def links_to_tests(module, name, most=3):
 
 
 def words(test):
-    return test.removeprefix("test_").replace("_", " ")
+    return re.sub(r"(\w) s\b", r"\1's", test.removeprefix("test_").replace("_", " "))
 
 
 def page(module, lessons):
