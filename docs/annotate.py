@@ -99,7 +99,9 @@ def listing(module, code):
             shown = f'<a href="{link(module, *names[text])}">{shown}</a>'
         defines = text in ("def", "class") or (defines and not text.strip())
         mark = STANDARD_TYPES.get(kind)
-        out.append("\n".join(f'<span class="{mark}">{s}</span>' if mark and s.strip() else s for s in shown.split("\n")))
+        out.append(
+            "\n".join(f'<span class="{mark}">{s}</span>' if mark and s.strip() else s for s in shown.split("\n"))
+        )
     return CODE.format("", "".join(map(wrapped, "".join(out).split("\n"))))
 
 

@@ -41,7 +41,26 @@ PLAIN = re.compile(rf'<span class="(?:{"|".join(plain_tokens())})">((?:<a [^>]*>
 def lean(app, pagename, templatename, context, doctree):
     """A lesson on a phone should be short: no marks around names and signs that have no colour of their own."""
     if "body" in context:
-        context["body"] = PLAIN.sub(r"\1", context["body"])
+        body = re.sub(r"<table\b.*?</table>", stacked, context["body"], flags=re.DOTALL)
+        context["body"] = PLAIN.sub(r"\1", body)
+
+
+def stacked(table):
+    """Marks a wide table with much text: on a phone its rows stand one under the other, each cell with its heading."""
+    heads = [words(head) for head in re.findall(r"<th\b.*?</th>", table[0], re.DOTALL)]
+    longest = max(len(words(row)) for row in re.findall(r"<tr\b.*?</tr>", table[0], re.DOTALL))
+    if len(heads) < 3 or longest < 90:
+        return table[0]
+
+    def named(row):
+        left = iter(heads)
+        return re.sub("<td", lambda _: f'<td data-head="{next(left)}"', row[0])
+
+    return re.sub(r"<tr\b.*?</tr>", named, table[0], flags=re.DOTALL).replace("<table", '<table data-stacked=""', 1)
+
+
+def words(shown):
+    return re.sub("<[^>]*>", "", shown).strip()
 
 
 def accessible(app, pagename, templatename, context, doctree):

@@ -196,7 +196,8 @@ def course_map(course):
     for lesson in course:
         needs = f"needs {links(lesson.needs)}" if lesson.needs else "needs nothing"
         about = plain(" ".join(lesson.about.split()))
-        listed.append(f"### [{lesson.title}]({lesson.address}.ipynb)\n\n<p class=\"minutes\">{lesson.minutes} minutes · {needs}</p>\n\n{about}")
+        facts = f'<p class="minutes">{lesson.minutes} minutes · {needs}</p>'
+        listed.append(f"### [{lesson.title}]({lesson.address}.ipynb)\n\n{facts}\n\n{about}")
     newline = "\n"
     return f"""# The course
 
@@ -239,6 +240,7 @@ def home(course):
     def to(lesson, words):
         return f'<a href="{lesson.address}.html">{words}</a>'
 
+    folder = "docs/huggingface.md#one-text-one-command"
     perplexity = after.split(". ")[0] + "."
     return f"""---
 hide-toc: true
@@ -297,7 +299,7 @@ Then, after `. .venv/bin/activate`:
 | | |
 |---|---|
 | LoRA on a text of yours | `minipeft finetune FILE.txt` |
-| LoRA on your own GPT-2 folder | `minipeft finetune FILE.txt --base FOLDER`: [step by step](docs/huggingface.md#one-text-one-command) |
+| LoRA on your own GPT-2 folder | `minipeft finetune FILE.txt --base FOLDER`: [step by step]({folder}) |
 | an adapter to `peft`, and back | `minipeft export`, `minipeft import` |
 | in Python | [the functions](reference/index.rst), one example each |
 | how do I ...? | [questions people ask](docs/questions.md) |
@@ -362,9 +364,14 @@ def as_answers(text):
             number, question, where, answer = (cell.strip() for cell in line.strip("|").split(" | "))
             out += [f"### {question}", ""] if number != asked else []
             asked = number
-            answer = answer[0].upper() + answer[1:]
+            answer = answer[0].upper() + answer[1:] if re.match(r"[a-z]{2}", answer) else answer
             where = re.sub(r"^\[(\d\d)\]", r"[Lesson \1]", re.sub(r"(; )\[(\d\d)\]", r"\1[lesson \2]", where))
-            out += [f"{answer}{'' if answer.endswith(('.', '?')) else '.'}", "", f":::{{container}} where\n{where}\n:::", ""]
+            out += [
+                f"{answer}{'' if answer.endswith(('.', '?')) else '.'}",
+                "",
+                f":::{{container}} where\n{where}\n:::",
+                "",
+            ]
     return "\n".join(out)
 
 

@@ -43,6 +43,7 @@ SIGNS = {
     "...": r"\dots ", "<-": r"\leftarrow ", "½": r"\tfrac12 ", "#": r"\#", "%": r"\%", "&": r"\&", "{": r"\{",
     "}": r"\}", "ᵀ": r"^\top ", "−": "-", "‖": r"\|",
 }  # fmt: skip
+FIELDS = ("Shapes", "Trains", "At init", "Raises", "Options", "Class attributes")
 RELATION = re.compile(r"\S+ (=|\+=|<-) ")
 
 
@@ -132,7 +133,7 @@ class Typesetter:
         parts, fields, settings, rows = [], [], [], []
         open_field = open_setting = False  # both go on until a blank line
         for line in doc.splitlines():
-            if field := re.match(r"([A-Z][a-z]+(?: \w+)?): +(\S.*)", line):
+            if field := re.match(rf"({'|'.join(FIELDS)}): +(\S.*)", line):
                 fields.append([field[1], field[2]])
                 open_field = True
             elif open_field and line.strip():
@@ -179,16 +180,26 @@ def mathematics(rows):
         if not note or not RELATION.match(equation):
             equation, note = row, ""
         if RELATION.match(equation) or tex(equation).count(r"\text{") < 4:
-            equations.append(tex(equation))
+            equations += lines_of(equation)
         else:
             note = equation
         notes += [note] if note else []
-    aligned = [
-        re.sub(r"\+?=|\\leftarrow", r"&\g<0>", row, count=1) if re.match(r"[^(]*(=|\\leftarrow)", row) else "&" + row
-        for row in equations
-    ]
+    sign = re.compile(r"(?!\\quad)([^(=]*?)(\+?=|\\leftarrow)")  # where rows are aligned
+    aligned = [sign.sub(r"\1&\2", row, count=1) if sign.match(row) else "&" + row for row in equations]
     block = [".. math::\n\n   \\begin{aligned}" + r"\\ ".join(aligned) + r"\end{aligned}"][: len(aligned)]
     return [*block, *(escaped(note) for note in notes)]
+
+
+def lines_of(equation, most=46):
+    """An equation as TeX; one that is longer than the column beside the code, in two lines, broken outside of brackets."""
+    places = [m.end() for m in re.finditer(r", | (?=[=+] )", equation) if 18 < m.end() <= most]
+    places = [at for at in places if not re.search(r"√\([^)]*$", equation[:at])]
+    if len(equation) <= most or not places:
+        return [tex(equation)]
+    depth = {at: equation[:at].count("(") - equation[:at].count(")") for at in places}
+    commas = [at for at in places if equation[at - 2] == ","] or places
+    at = min(commas, key=lambda at: (depth[at], -at))
+    return [tex(equation[:at].strip()), r"\quad " + tex(equation[at:])]
 
 
 def escaped(text):
