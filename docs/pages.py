@@ -259,7 +259,10 @@ beside its code.</p>
 {to(by_file["write_a_prefix"], "prefix tuning")}, {to(by_file["tune_a_prompt"], "prompt tuning")}.</p></li>
 <li><h2><a href="source/index.html">Read the source</a></h2>
 <p>Each equation beside its code, each gradient beside its backward:
-<a href="source/methods/lora.html">lora.py</a>, with the gradients of A and B and the reason why B starts at zero;
+<a href="source/methods/lora.html">lora.py</a>, with
+<a href="source/methods/lora.html#py-LoRALinear.backward">the gradients of A and B</a> and
+<a href="source/methods/lora.html#py-LoRALinear">the start of B at zero</a>
+(<a href="docs/questions.html#b-is-zero-how-can-it-train-why-is-the-gradient-of-a-zero-at-step-0">why?</a>);
 <a href="source/methods/adapter.html">adapter.py</a>, <a href="source/methods/prefix.html">prefix.py</a>,
 <a href="source/model/attention.html">attention.py</a>, and all others.</p></li>
 <li><h2><a href="#use-it">Use it</a></h2>
