@@ -1,9 +1,11 @@
 """A picture says in words what it shows, wherever it is shown."""
 
+import io
 import struct
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from minipeft.lab.picture import Picture, canvas
 
@@ -20,6 +22,21 @@ def test_a_notebook_gets_png_with_its_alt_text_and_the_text_alone(picture):
     width, height = struct.unpack(">II", data["image/png"][16:24])
     assert (width, height) == (400, 200)
     assert data["text/plain"] == metadata["image/png"]["alt"] == repr(picture) == "A line that rises."
+
+
+def test_the_small_png_looks_like_the_drawn_one(picture, tmp_path):
+    """Few colours make notebooks small.  Some pixels on the edges of letters and dots may differ, no area does."""
+    axes = picture.figure.axes[0]
+    axes.imshow(np.linspace(0, 1, 64 * 96).reshape(64, 96), cmap="gray", aspect="auto", extent=axes.axis())
+    picture.save(tmp_path / "drawn.png", dpi=100)
+    small = Image.open(io.BytesIO(picture.small_png()))
+    drawn = Image.open(tmp_path / "drawn.png").convert("RGB")
+    apart = np.abs(np.asarray(small.convert("RGB"), float) - np.asarray(drawn, float)).max(axis=2)
+    assert small.size == drawn.size
+    assert len(picture.small_png()) < (tmp_path / "drawn.png").stat().st_size / 1.5
+    assert apart.mean() < 1
+    assert np.quantile(apart, 0.99) <= 16  # of 255
+    assert small.convert("RGB").getpixel((0, 0)) == (255, 255, 255)  # the page stays white
 
 
 def test_the_same_picture_gives_the_same_bytes(picture):

@@ -47,7 +47,9 @@ def test_each_answer_stands_in_its_lesson(row):
     if not answer.startswith("lesson"):
         seen = " ".join(content(number, sections) for number, (_, sections) in cited.items())
         for quoted in re.findall(r"`([^`]+)`", answer):
-            assert words(quoted) in seen, f"{quoted!r} does not stand in the sections cited"
+            assert words(quoted) in seen, (
+                f"docs/questions.md quotes {quoted!r}, which lesson {'/'.join(cited)} does not have in the sections cited"
+            )
 
 
 @pytest.mark.parametrize("number", LESSONS)
@@ -65,4 +67,4 @@ def test_every_lesson_answers_something_and_is_taught(number):
     assert exercising == sum(map(int, minutes))
     assert re.findall(r"\((?:easy|medium|hard),\s(\d+)\smin\)", content(number)) == minutes
     for quoted in re.findall(r"\d+(?:\.\d+)?%|\b\d\.\d+", section):
-        assert quoted in content(number), f"{quoted} does not stand in lesson {number}"
+        assert quoted in content(number), f"docs/teaching.md quotes {quoted}, which does not stand in lesson {number}"
