@@ -46,10 +46,10 @@ def lean(app, pagename, templatename, context, doctree):
 
 
 def stacked(table):
-    """Marks a wide table with much text: on a phone its rows stand one under the other, each cell with its heading."""
+    """Marks a table with much text: on a phone its rows stand one under the other, each cell with its heading."""
     heads = [words(head) for head in re.findall(r"<th\b.*?</th>", table[0], re.DOTALL)]
     longest = max(len(words(row)) for row in re.findall(r"<tr\b.*?</tr>", table[0], re.DOTALL))
-    if len(heads) < 3 or longest < 90:
+    if len(heads) < 2 or longest < 90:
         return table[0]
 
     def named(row):
