@@ -15,6 +15,8 @@ from pygments.lexers import PythonLexer
 from pygments.token import STANDARD_TYPES, Name
 from typeset import Typesetter, cited
 
+from minipeft import METHODS
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {
     "model": "The model: a small GPT-2, forward and backward",
@@ -98,10 +100,17 @@ def listing(module, code):
         if kind in Name and text in names and before != "." and not defines and not keyword(tokens, i):
             shown = f'<a href="{link(module, *names[text])}">{shown}</a>'
         defines = text in ("def", "class") or (defines and not text.strip())
+        mark = STANDARD_TYPES.get(kind)
         out.append(
-            f'<span class="{STANDARD_TYPES.get(kind, "")}">{shown}</span>' if STANDARD_TYPES.get(kind) else shown
+            "\n".join(f'<span class="{mark}">{s}</span>' if mark and s.strip() else s for s in shown.split("\n"))
         )
-    return CODE.format("", "".join(out))
+    return CODE.format("", "".join(map(wrapped, "".join(out).split("\n"))))
+
+
+def wrapped(line):
+    """A line of code that may be broken: what does not fit goes on four columns further in than the line begins."""
+    begins = len(line) - len(line.lstrip(" "))
+    return f'<span class="w{min(begins // 4, 5)}">{line}\n</span>'
 
 
 def keyword(tokens, i):
@@ -167,14 +176,14 @@ def links_to_tests(module, name, most=3):
 
 
 def words(test):
-    return test.removeprefix("test_").replace("_", " ")
+    return re.sub(r"(\w) s\b", r"\1's", test.removeprefix("test_").replace("_", " "))
 
 
 def page(module, lessons):
     """The page of a module as reStructuredText.  lessons: {"06": address of its page}"""
     text, tree = source(module), modules()[module]
     tree = ast.parse(text)
-    lines, at = text.splitlines(), 0
+    lines, at, places = text.splitlines(), 0, set()
     name = module.rpartition(".")[2] + ".py"
 
     def of_lesson(number):
@@ -191,12 +200,15 @@ def page(module, lessons):
         head(module, text, lessons),
     ]
 
-    def row(prose, end):
+    def row(prose, end, name=""):
         nonlocal at
         code = dedent("\n".join(line for line in lines[at:end] if line is not None)).strip("\n")
         at = end
         if not code.strip() and not prose.strip():
             return
+        if name and name not in places:
+            places.add(name)
+            out.append(f'.. raw:: html\n\n   <span class="anchor" id="py-{name}"></span>\n')
         prose = f".. container:: prose\n\n{indent(prose.strip() or '..', '   ')}"
         block = f"\n\n.. raw:: html\n\n{indent(listing(module, code), '   ')}" if code.strip() else ""
         out.append(f".. container:: ann\n\n{indent(prose + block, '   ')}\n")
@@ -253,9 +265,9 @@ def page(module, lessons):
                 back = setter.rst(said_of, is_gradient, prose=False) if mine else ""
                 if mine and not inner and back:
                     prose, back = f"{prose}\n\n{back}", ""
-            row(prose, (inner or [n.end_lineno])[0])
+            row(prose, (inner or [n.end_lineno])[0], "" if n is node else f"{node.name}.{n.name}")
             if inner:
-                row(back, n.end_lineno)
+                row(back, n.end_lineno, f"{node.name}.backward" * (n.name in FORWARD or n is node))
     if at < len(lines):
         row("", len(lines))
     return "\n".join(out)
@@ -281,6 +293,12 @@ def head(module, text, lessons):
     rows = [f"<code>minipeft/{module.replace('.', '/')}.py</code>"]
     rows += [f"Derived in {', '.join(taught)}"] if taught else []
     rows += [f"Papers: {', '.join(papers)}"] if papers else []
+    drawn = [
+        f'<a href="{up(module)}reference/methods.html#method-{name}">{method.__name__}</a>'
+        for name, method in METHODS.items()
+        if method.__module__ == f"minipeft.{module}"
+    ]
+    rows += [f"Drawn, and counted: {', '.join(drawn)}"] if drawn else []
     body = "".join(f"<li>{row}</li>" for row in rows)
     return f'.. raw:: html\n\n   <ul class="bar">{body}</ul>\n'
 

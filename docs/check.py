@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 HTML = Path(__file__).resolve().parents[1] / "build" / "site" / "html"
 LOADING = {"img", "script", "iframe", "source", "audio", "video"}
-LESSON, SHARED = 200_000, 100_000  # bytes, gzipped: a lesson's HTML; all CSS and JavaScript that it loads
+LESSON, SHARED = 200_000, 100_000  # bytes: a lesson's HTML; all CSS and JavaScript that it loads, gzipped
 
 
 class Page(HTMLParser):
@@ -34,7 +34,7 @@ class Page(HTMLParser):
 
 
 def check(root):
-    """([what is wrong], pages, local links)"""
+    """([what is wrong], pages, local links, [bytes of the largest lesson, most bytes that one loads])"""
     pages, bad, count = {path: Page(path) for path in sorted(root.rglob("*.html"))}, [], 0
     for path, page in pages.items():
         name = path.relative_to(root)
@@ -53,15 +53,17 @@ def check(root):
                 bad.append(f"{name}: no such file: {url}")
             elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].ids:
                 bad.append(f"{name}: no such place: {url}")
+    largest = [0, 0]
     for path, page in pages.items():
         if path.parent.name == "notebooks":
-            size, shared = (
-                zipped(path),
-                sum(zipped(file) for file in files_of(path, page) if file.suffix in (".css", ".js")),
+            size = path.stat().st_size
+            shared = sum(zipped(file) for file in files_of(path, page) if file.suffix in (".css", ".js"))
+            largest = [max(largest[0], size), max(largest[1], shared)]
+            bad += [f"{path.name}: {size:,} bytes of HTML; at most {LESSON:,}"] * (size > LESSON)
+            bad += [f"{path.name} loads {shared:,} bytes (gzipped) of CSS and JavaScript; at most {SHARED:,}"] * (
+                shared > SHARED
             )
-            bad += [f"{path.name}: {size:,} bytes gzipped; at most {LESSON:,}"] * (size > LESSON)
-            bad += [f"{path.name} loads {shared:,} bytes of CSS and JavaScript; at most {SHARED:,}"] * (shared > SHARED)
-    return bad, len(pages), count
+    return bad, len(pages), count, largest
 
 
 def files_of(path, page):
@@ -74,8 +76,9 @@ def zipped(path):
 
 
 def main():
-    bad, pages, links = check(HTML)
+    bad, pages, links, (lesson, shared) = check(HTML)
     print(*bad, sep="\n", end="\n" * bool(bad))
+    print(f"The largest lesson is {lesson:,} bytes of HTML; CSS and JavaScript are {shared:,} bytes, gzipped.")
     print(f"{pages} pages, {links} local links, {len(bad)} bad")
     return bool(bad) or not pages
 

@@ -4,6 +4,9 @@ import re
 import sys
 from pathlib import Path
 
+from pygments.styles import get_style_by_name
+from pygments.token import STANDARD_TYPES, Text
+
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
@@ -24,6 +27,42 @@ pygments_style, pygments_dark_style = "a11y-high-contrast-light", "a11y-high-con
 copybutton_exclude = ".linenos, .gp, .go"
 
 
+def plain_tokens():
+    """Classes of those tokens of a program that look like its plain text in both styles; and operators, which may."""
+    styles = [get_style_by_name(name) for name in (pygments_style, pygments_dark_style)]
+    same = [short for token, short in STANDARD_TYPES.items() if short and all(
+        style.style_for_token(token) == style.style_for_token(Text) for style in styles)]  # fmt: skip
+    return [*same, "o"]
+
+
+PLAIN = re.compile(rf'<span class="(?:{"|".join(plain_tokens())})">((?:<a [^>]*>)?[^<]*(?:</a>)?)</span>')
+
+
+def lean(app, pagename, templatename, context, doctree):
+    """A lesson on a phone should be short: no marks around names and signs that have no colour of their own."""
+    if "body" in context:
+        body = re.sub(r"<table\b.*?</table>", stacked, context["body"], flags=re.DOTALL)
+        context["body"] = PLAIN.sub(r"\1", body)
+
+
+def stacked(table):
+    """Marks a table with much text: on a phone its rows stand one under the other, each cell with its heading."""
+    heads = [words(head) for head in re.findall(r"<th\b.*?</th>", table[0], re.DOTALL)]
+    longest = max(len(words(row)) for row in re.findall(r"<tr\b.*?</tr>", table[0], re.DOTALL))
+    if len(heads) < 2 or longest < 90:
+        return table[0]
+
+    def named(row):
+        left = iter(heads)
+        return re.sub("<td", lambda _: f'<td data-head="{next(left)}"', row[0])
+
+    return re.sub(r"<tr\b.*?</tr>", named, table[0], flags=re.DOTALL).replace("<table", '<table data-stacked=""', 1)
+
+
+def words(shown):
+    return re.sub("<[^>]*>", "", shown).strip()
+
+
 def accessible(app, pagename, templatename, context, doctree):
     """What axe asks for, where the theme has no setting: levels of captions, and keys for what scrolls."""
     if "furo_navigation_tree" in context:
@@ -40,3 +79,4 @@ def accessible(app, pagename, templatename, context, doctree):
 
 def setup(app):
     app.connect("html-page-context", accessible, priority=900)
+    app.connect("html-page-context", lean, priority=901)

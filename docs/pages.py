@@ -192,11 +192,12 @@ def course_map(course):
                 f'<span class="minutes">{lesson.minutes} minutes</span>{to}</li>'
             )
         rows.append(f'<ul class="tier">{"".join(boxes)}</ul>')
-    table = ["| lesson | minutes | needs | in short |", "|---|---|---|---|"]
+    listed = []
     for lesson in course:
-        needs = ", ".join(lesson.needs) or "nothing"
+        needs = f"needs {links(lesson.needs)}" if lesson.needs else "needs nothing"
         about = plain(" ".join(lesson.about.split()))
-        table.append(f"| [{lesson.title}]({lesson.address}.ipynb) | {lesson.minutes} | {needs} | {about} |")
+        facts = f'<p class="minutes">{lesson.minutes} minutes · {needs}</p>'
+        listed.append(f"### [{lesson.title}]({lesson.address}.ipynb)\n\n{facts}\n\n{about}")
     newline = "\n"
     return f"""# The course
 
@@ -208,7 +209,7 @@ without the reasons; from 01 on nothing is taken on trust.
 
 ## All lessons
 
-{newline.join(table)}
+{(newline * 2).join(listed)}
 
 Exercises, and their solutions, are at the end of each lesson. To run the lessons instead of reading them,
 `pip install -e ".[lessons]"` in a clone, then `minipeft lessons DIR` copies them to a folder of yours. Whoever teaches
@@ -234,7 +235,12 @@ def home(course):
         pairs.append("".join(f"<dt>{who}</dt><dd>{' '.join(text.split())}</dd>" for who, text in lines))
     listed = "\n".join(f"notebooks/{lesson.stem}" for lesson in course)
     documents = "\n".join(f"{title} <docs/{name}>" for name, title in DOCS.items())
-    first, lora = course[0], next(lesson for lesson in course if lesson.stem.endswith("write_lora"))
+    first, by_file = course[0], {lesson.stem[3:]: lesson for lesson in course}
+
+    def to(lesson, words):
+        return f'<a href="{lesson.address}.html">{words}</a>'
+
+    folder = "docs/huggingface.md#one-text-one-command"
     perplexity = after.split(". ")[0] + "."
     return f"""---
 hide-toc: true
@@ -246,12 +252,23 @@ written by hand. LoRA, adapters, prefix tuning and their relatives are put into 
 beside its code.</p>
 
 <ul class="doors">
-<li><a href="course.html"><b>Take the course</b><span>{len(course)} lessons from one derivative to your own
-adapter. Begin with <i>{short(first)}</i>, or go straight to <i>{short(lora)}</i>.</span></a></li>
-<li><a href="source/methods/lora.html"><b>Read the source</b><span>lora.py, annotated: the gradients of A and B, why
-B starts at zero, and the tests that check them. All other modules are there, too.</span></a></li>
-<li><a href="#use-it"><b>Use it</b><span>One command to try it;
-LoRA on a text of yours, or on your own GPT-2 folder.</span></a></li>
+<li><h2><a href="course.html">Take the course</a></h2>
+<p>{len(course)} lessons, from one derivative to your own adapter. Begin with
+{to(first, short(first).split(":")[0])}, or with the method that you want to understand:
+{to(by_file["write_lora"], "LoRA")}, {to(by_file["put_in_an_adapter"], "adapters")},
+{to(by_file["write_a_prefix"], "prefix tuning")}, {to(by_file["tune_a_prompt"], "prompt tuning")}.</p></li>
+<li><h2><a href="source/index.html">Read the source</a></h2>
+<p>Each equation beside its code, each gradient beside its backward:
+<a href="source/methods/lora.html">lora.py</a>, with
+<a href="source/methods/lora.html#py-LoRALinear.backward">the gradients of A and B</a> and
+<a href="source/methods/lora.html#py-LoRALinear">the start of B at zero</a>
+(<a href="docs/questions.html#b-is-zero-how-can-it-train-why-is-the-gradient-of-a-zero-at-step-0">why?</a>);
+<a href="source/methods/adapter.html">adapter.py</a>, <a href="source/methods/prefix.html">prefix.py</a>,
+<a href="source/model/attention.html">attention.py</a>, and all others.</p></li>
+<li><h2><a href="#use-it">Use it</a></h2>
+<p><a href="#use-it">One command</a> to try it. <a href="docs/huggingface.html#one-text-one-command">LoRA on your own
+GPT-2 folder</a>, and back to Hugging Face. <a href="reference/methods.html">All methods</a> side by side;
+<a href="docs/questions.html">answers to common questions</a>.</p></li>
 </ul>
 
 ## Before and after
@@ -285,7 +302,7 @@ Then, after `. .venv/bin/activate`:
 | | |
 |---|---|
 | LoRA on a text of yours | `minipeft finetune FILE.txt` |
-| LoRA on your own GPT-2 folder | `minipeft finetune FILE.txt --base FOLDER`: [Hugging Face](docs/huggingface.md) |
+| LoRA on your own GPT-2 folder | `minipeft finetune FILE.txt --base FOLDER`: [step by step]({folder}) |
 | an adapter to `peft`, and back | `minipeft export`, `minipeft import` |
 | in Python | [the functions](reference/index.rst), one example each |
 | how do I ...? | [questions people ask](docs/questions.md) |

@@ -193,9 +193,9 @@ def commands():
 
 
 def help_of(name):
-    """What `minipeft NAME --help` prints, on a screen of 96 columns."""
+    """What `minipeft NAME --help` prints, on a screen of 88 columns, which fit into the page."""
     before, printed = os.environ.get("COLUMNS"), io.StringIO()
-    os.environ["COLUMNS"] = "96"
+    os.environ["COLUMNS"] = "88"
     try:
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
             parse_command([*([name] if name else []), "--help"])

@@ -43,6 +43,8 @@ SIGNS = {
     "...": r"\dots ", "<-": r"\leftarrow ", "½": r"\tfrac12 ", "#": r"\#", "%": r"\%", "&": r"\&", "{": r"\{",
     "}": r"\}", "ᵀ": r"^\top ", "−": "-", "‖": r"\|",
 }  # fmt: skip
+FIELDS = ("Shapes", "Trains", "At init", "Raises", "Options", "Class attributes")
+RELATION = re.compile(r"\S+ (=|\+=|<-) ")
 
 
 def tex(line):
@@ -129,16 +131,17 @@ class Typesetter:
     def rst(self, doc, which=lambda equation: True, prose=True, literal=False):
         """Indented lines are equations (or code, where `literal`); `Shapes:   x (N, D)` is a field; `r: rank`, a setting."""
         parts, fields, settings, rows = [], [], [], []
-        open_field = False  # a field goes on until a blank line
+        open_field = open_setting = False  # both go on until a blank line
         for line in doc.splitlines():
-            if field := re.match(r"([A-Z][a-z]+(?: \w+)?): +(\S.*)", line):
+            if field := re.match(rf"({'|'.join(FIELDS)}): +(\S.*)", line):
                 fields.append([field[1], field[2]])
                 open_field = True
             elif open_field and line.strip():
                 fields[-1][1] += " " + line.strip()
             elif setting := re.match(r"([a-z_]\w*(?:, [a-z_]\w*)*): (\S.*)", line):
                 settings.append([setting[1], setting[2]])
-            elif line.startswith("    ") and settings and not rows and not literal:
+                open_setting = True
+            elif open_setting and line.strip():
                 settings[-1][1] += " " + line.strip()
             elif line.startswith("    "):
                 if literal:
@@ -148,7 +151,7 @@ class Typesetter:
                     parts += [] if parts and parts[-1][0] == "math" else [["math", ""]]
                     rows += [piece.strip(" ,;") for piece in re.split(" {3,}", line.strip())]
             elif not line.strip():
-                open_field = False
+                open_field = open_setting = False
                 parts.append(["text", ""])
             else:
                 if not parts or parts[-1][0] != "text" or line.startswith("- "):
@@ -170,16 +173,33 @@ class Typesetter:
 
 
 def mathematics(rows):
-    """Equations of a docstring, one under the other; those that are mostly words as lines of text, which may be broken."""
-    rows = [tex(row) for row in rows]
-    wordy = [f":math:`{row}`" for row in rows if row.count(r"\text{") > 3]
-    rows = [row for row in rows if row.count(r"\text{") < 4]
-    rows = [
-        re.sub(r"=|\\leftarrow", r"&\g<0>", row, count=1) if re.match(r"[^(]*(=|\\leftarrow)", row) else "&" + row
-        for row in rows
-    ]
-    aligned = [".. math::\n\n   \\begin{aligned}" + r"\\ ".join(rows) + r"\end{aligned}"][: len(rows)]
-    return [*aligned, *wordy]
+    """Equations of a docstring, one under the other; then, as text, what is said of them and what has no equation."""
+    equations, notes = [], []
+    for row in rows:
+        equation, note = re.fullmatch(r"(.*?)(?:(?::  +| {2,}\()(.*?)\)?)?", row).groups()
+        if not note or not RELATION.match(equation):
+            equation, note = row, ""
+        if RELATION.match(equation) or tex(equation).count(r"\text{") < 4:
+            equations += lines_of(equation)
+        else:
+            note = equation
+        notes += [note] if note else []
+    sign = re.compile(r"(?!\\quad)([^(=]*?)(\+?=|\\leftarrow)")  # where rows are aligned
+    aligned = [sign.sub(r"\1&\2", row, count=1) if sign.match(row) else "&" + row for row in equations]
+    block = [".. math::\n\n   \\begin{aligned}" + r"\\ ".join(aligned) + r"\end{aligned}"][: len(aligned)]
+    return [*block, *(escaped(note) for note in notes)]
+
+
+def lines_of(equation, most=46):
+    """An equation as TeX; one that is longer than the column beside the code, in two lines, broken outside of brackets."""
+    places = [m.end() for m in re.finditer(r", | (?=[=+] )", equation) if 18 < m.end() <= most]
+    places = [at for at in places if not re.search(r"√\([^)]*$", equation[:at])]
+    if len(equation) <= most or not places:
+        return [tex(equation)]
+    depth = {at: equation[:at].count("(") - equation[:at].count(")") for at in places}
+    commas = [at for at in places if equation[at - 2] == ","] or places
+    at = min(commas, key=lambda at: (depth[at], -at))
+    return [tex(equation[:at].strip()), r"\quad " + tex(equation[at:])]
 
 
 def escaped(text):

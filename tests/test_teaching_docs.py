@@ -8,11 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LESSONS = {path.name[:2]: path for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.md"))}
-ROWS = [
-    line
-    for line in (ROOT / "docs" / "questions.md").read_text("utf-8").splitlines()
-    if re.match(r"\| [\d, ]+ \|", line)
-]
+ANSWERS = re.findall(r"^(.*) \(Lesson (.*)\)$", (ROOT / "docs" / "questions.md").read_text("utf-8"), re.M)
 TEACHING = (ROOT / "docs" / "teaching.md").read_text("utf-8")
 
 
@@ -34,27 +30,34 @@ def content(number, sections=()):
     return words("\n".join(text for section, text in texts if not sections or section in sections))
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.split("|")[1].strip())
-def test_each_answer_stands_in_its_lesson(row):
-    _, _, _, where, answer, _ = (part.strip() for part in row.split("|"))
+def test_every_answer_names_its_lesson():
+    page = (ROOT / "docs" / "questions.md").read_text("utf-8")
+    questions = re.findall(r"^### (.*)\n\n(.*(?:\n\n[^#\n].*)*)", page.partition("## Elsewhere")[0], re.M)
+    assert len(questions) == page.partition("## Elsewhere")[0].count("\n### ")
+    for question, answers in questions:
+        for answer in answers.split("\n\n"):
+            assert re.search(r" \(Lesson \[\d\d\]\(.*\)$", answer), f"{question}: {answer[:60]} ... names no lesson"
+
+
+@pytest.mark.parametrize(("answer", "where"), ANSWERS, ids=[answer[:40] for answer, _ in ANSWERS])
+def test_each_answer_stands_in_its_lesson(answer, where):
     cited = re.findall(r"\[(\d\d)\]\(\.\./notebooks/([\w.]+)\)([^;\[]*)", where)
     cited = {number: (file, re.findall(r"\*(.+?)\*", sections)) for number, file, sections in cited}
+    assert cited
     for number, (file, sections) in cited.items():
         assert LESSONS[number].name == file
         headings = re.findall(r"^#+ (.*)$", LESSONS[number].read_text("utf-8"), re.M)
         for section in sections:
             assert section in headings, f"lesson {number} has no section {section!r}; it has {headings}"
-    if not answer.startswith("lesson"):
-        seen = " ".join(content(number, sections) for number, (_, sections) in cited.items())
-        for quoted in re.findall(r"`([^`]+)`", answer):
-            assert words(quoted) in seen, (
-                f"docs/questions.md quotes {quoted!r}, which lesson {'/'.join(cited)} does not have in the sections cited"
-            )
+    seen = " ".join(content(number, sections) for number, (_, sections) in cited.items())
+    for quoted in re.findall(r"`([^`]+)`", answer):
+        where = f"lesson {', '.join(cited)}, {'; '.join(name for _, names in cited.values() for name in names)}"
+        assert words(quoted) in seen, f"docs/questions.md quotes {quoted!r}, which does not stand in {where}"
 
 
 @pytest.mark.parametrize("number", LESSONS)
 def test_every_lesson_answers_something_and_is_taught(number):
-    assert f"({'../notebooks/' + LESSONS[number].name})" in "".join(ROWS)
+    assert f"({'../notebooks/' + LESSONS[number].name})" in "".join(where for _, where in ANSWERS)
     section = re.search(rf"^## {number}\b.*?(?=^## |\Z)", TEACHING, re.M | re.S)
     assert section, f"docs/teaching.md has no section on lesson {number}"
     section = section.group()

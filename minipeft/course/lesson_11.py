@@ -221,7 +221,7 @@ def commonest_letter(task, n=200, seed=99):
 # ---- is the bend needed?
 
 
-class Straight(Module):
+class NearestMatrix(Module):
     """The affine map that comes closest to a path: f(u) = u M + c, by least squares over what the path read and wrote."""
 
     def __init__(self, u, f):
@@ -257,7 +257,7 @@ def straighten(model, task, n=200, seed=8):
         setattr(node, name, recorder)
     model(symbols_batch(task, np.random.default_rng(seed), n)[0])
     for node, recorder in zip(homes, recorders, strict=True):
-        setattr(node, name, Straight(*(np.concatenate(part) for part in zip(*recorder.seen, strict=True))))
+        setattr(node, name, NearestMatrix(*(np.concatenate(part) for part in zip(*recorder.seen, strict=True))))
     return model
 
 
