@@ -72,9 +72,17 @@ def test_cuts_of_an_update():
     update = {path: rng.normal(0, 1e-3, p.data.shape) for path, p in base.items()}
     cuts, path = lesson_05.Cuts([update]), "h.1.attn.v_proj.weight"
     assert np.allclose(cuts.cut(0, 3)[path], truncate(update[path], 3), rtol=0, atol=1e-12)
-    assert np.allclose(cuts.cut(0, 125)[path] + cuts.weakest(0, 3)[path], update[path], rtol=0, atol=1e-12)
     assert np.isclose(np.linalg.norm(cuts.shrunk(0, 3)[path]), np.linalg.norm(cuts.cut(0, 3)[path]))
     assert np.linalg.matrix_rank(cuts.by_chance(0, 3)[path]) == 3
+    assert np.linalg.matrix_rank(cuts.chance_as_long(0, 3)[path]) == 3
+    assert np.isclose(np.linalg.norm(cuts.chance_as_long(0, 3)[path]), np.linalg.norm(cuts.cut(0, 3)[path]))
+    pooled, matrices = cuts.pooled(0, 3), [name for name in update if update[name].ndim == 2]
+    ranks, sides = ([f(name) for name in matrices] for f in (lambda name: np.linalg.matrix_rank(pooled[name]),
+                                                             lambda name: sum(update[name].shape)))  # fmt: skip
+    assert 0 <= 3 * sum(sides) - np.dot(ranks, sides) < max(sides)  # the room of rank 3 is used, and not exceeded
+    assert len(set(ranks)) > 1
+    lost = [sum(np.sum((update[name] - cut[name]) ** 2) for name in matrices) for cut in (pooled, cuts.cut(0, 3))]
+    assert lost[0] < lost[1]
     assert all(cuts.cut(0, 3)[name] is update[name] for name in update if update[name].ndim == 1)
     changed = dict(cuts.model(cuts.cut(0, 128)).named_parameters())
     assert np.allclose(changed[path].data, base[path].data + update[path], rtol=0, atol=1e-12)

@@ -79,7 +79,11 @@ def plot_rivals(M, ranks, found):
         values = values / np.linalg.norm(M)
         shift = (0.95, 1.05, 1.0)[i % 3]
         for k, row in zip(ranks, values, strict=True):
-            axes.plot([k * shift] * len(row), row, MARKERS[i], color=COLORS[i], markersize=4, alpha=0.7)
+            if name == "gradient descent":  # rings, so that the line is seen through them
+                ring = {"markersize": 7, "markerfacecolor": "none"}
+            else:
+                ring = {"markersize": 4, "alpha": 0.7}
+            axes.plot([k * shift] * len(row), row, MARKERS[i], color=COLORS[i], **ring)
         ends.append((name, ranks[-1], values[-1].mean(), COLORS[i]))
         said.append(f"{name}: at best {', '.join(f'{row.min():.2f}' for row in values)}")
     axes.set(
@@ -89,7 +93,7 @@ def plot_rivals(M, ranks, found):
     axes.minorticks_off()
     title = "Nothing of rank k comes closer than the cut"
     axes.set_title(title, loc="left")
-    label_ends(axes, ends)
+    label_ends(axes, ends, apart=15)
     places, bound = ", ".join(map(str, ranks)), ", ".join(f"{floor[k]:.2f}" for k in ranks)
     words = f"{title}. Distance to the matrix at k = {places}: the cut {bound}; {'; '.join(said)}."
     return Picture(figure, words)
@@ -123,7 +127,7 @@ def show_house(ranks=(1, 2, 4, 8, 16, 64)):
     for ax, k in zip(axes.flat, ranks, strict=True):
         ax.imshow(truncate(image - mean, k) + mean, cmap="gray", vmin=0, vmax=1)
         stored = k * (m + n)
-        ax.set_title(f"rank {k}: {stored:,} stored", fontsize=10)
+        ax.set_title(f"rank {k}{' (all)' if k == m else ''}: {stored:,} stored", fontsize=10)
         ax.axis("off")
         said.append(f"rank {k}: {held[k - 1]:.1%} of the energy, {stored:,} numbers stored")
     title = f"A picture of {m} × {n} = {m * n:,} numbers, as a sum of k outer products"
@@ -169,10 +173,26 @@ class Cuts:
         matrices = self.updates[run].items()
         return {path: projected(M, rng.standard_normal((len(M), k))) if M.ndim == 2 else M for path, M in matrices}
 
-    def weakest(self, run, k):
-        """The k weakest directions of every ΔW."""
-        thin = {path: A[:, -k:] @ B[-k:] for path, (A, B) in self.parts[run].items()}
-        return self.updates[run] | thin
+    def chance_as_long(self, run, k):
+        """Every ΔW as seen along k random directions, and made as long as its cut to rank k."""
+        copy = self.by_chance(run, k)
+        for path, M in self.cut(run, k).items():
+            if M.ndim == 2:
+                copy[path] = copy[path] * (np.linalg.norm(M) / np.linalg.norm(copy[path]))
+        return copy
+
+    def pooled(self, run, k):
+        """The directions of all matrices with the most s² for each number stored, in the room of k of each matrix."""
+        parts, kept = self.parts[run], dict.fromkeys(self.parts[run], 0)
+        sides = {path: len(A) + B.shape[1] for path, (A, B) in parts.items()}  # numbers that one direction stores
+        offers = [((a @ a) ** 2 / sides[path], path) for path, (A, _) in parts.items() for a in A.T]  # a @ a is its s
+        room = k * sum(sides.values())
+        for _, path in sorted(offers, reverse=True):
+            room -= sides[path]
+            if room < 0:
+                break
+            kept[path] += 1
+        return self.updates[run] | {path: A[:, : kept[path]] @ B[: kept[path]] for path, (A, B) in parts.items()}
 
     def model(self, change):
         """The base with a change added to its weights."""
@@ -198,6 +218,10 @@ class Cuts:
         found = {k: np.array([self.bits_of(self.cut, run, k) for run in runs]) for k in ranks}
         return self.bits_of(self.nothing, 0, 0), found
 
+    def measure_short(self, ranks=RANKS[1:-1]):
+        """{k: (runs,) bits a character} of whole ΔW that are as short as their cuts."""
+        return {k: np.array([self.bits_of(self.shrunk, run, k) for run in range(len(self.updates))]) for k in ranks}
+
 
 def shares(base, found):
     """For each k two shares, means over the runs: of the whole gain, and of what the matrices add to the vectors."""
@@ -206,38 +230,51 @@ def shares(base, found):
             for k, row in found.items()}  # fmt: skip
 
 
-def plot_gain(base, found):
-    """Held-out bits a character against k, every run a dot, with the share of the whole gain at each k."""
-    figure, axes = canvas(7.6, 3.7)
+def plot_gain(base, found, short):
+    """Held-out bits a character against k, of the cuts and of whole ΔW as short as these, with the shares of the gain.
+
+    short: {k: (runs,) bits a character} of the control, Cuts.measure_short()
+    """
+    figure, axes = canvas(7.6, 3.9)
     ranks = list(found)
-    means = np.array([found[k].mean() for k in ranks])
-    places = [np.log2(k) if k else -1 for k in ranks]  # a doubling is one step; 0 stands beside 1
-    for at, k in zip(places, ranks, strict=True):
-        axes.plot([at] * len(found[k]), found[k], "o", color=COLORS[0], markersize=4.5, alpha=0.8)
-    axes.plot(places, means, STYLES[0], color=COLORS[0])
-    gains = shares(base, found)
-    for at, mean, k in zip(places, means, ranks, strict=True):
-        axes.annotate(f"{gains[k][0]:.0%}", (at, mean), (5, 9), textcoords="offset points", color=COLORS[0])
+    places = {k: np.log2(k) if k else -1 for k in ranks}  # a doubling is one step; 0 stands beside 1
+    cut, whole = shares(base, found), shares(base, found | short)
+    for i, (rows, gains, up) in enumerate(((found, cut, (5, 4)), (found | short, whole, (-11, -14)))):
+        for k, row in rows.items():
+            if not i or k in short:  # at both ends the control is the cut itself
+                axes.plot([places[k]] * len(row), row, MARKERS[i], color=COLORS[i], markersize=4, alpha=0.8)
+                end = row.min() if i else row.max()
+                axes.annotate(f"{gains[k][0]:.0%}", (places[k], end), up, textcoords="offset points", color=COLORS[i])
+        axes.plot([places[k] for k in ranks], [rows[k].mean() for k in ranks], STYLES[i], color=COLORS[i])
+    names = ("cut to k directions", (places[2], found[2].mean()), (38, 18)), (
+             "whole, as short as the cut", (places[1], short[1].mean()), (-70, -46))  # fmt: skip
+    for i, (words, xy, at) in enumerate(names):
+        axes.annotate(words, xy, at, textcoords="offset points", color=COLORS[i])
     axes.axhline(base, color=LINE, linewidth=1, linestyle=":")
-    axes.annotate("the base: no change at all", (places[-1], base), (0, -13), textcoords="offset points",
+    axes.annotate("the base: no change at all", (places[ranks[-1]], base), (0, -13), textcoords="offset points",
                   ha="right", color=LINE)  # fmt: skip
-    axes.set_xticks(places, [f"{k}\n(all)" if k == ranks[-1] else str(k) for k in ranks])
-    axes.set(xlabel="directions that are kept of each ΔW", ylabel="held-out climate,\nbits a character")
-    axes.margins(y=0.12)
-    title = f"One direction of each ΔW, and the vectors, bring {gains[1][0]:.0%} of the gain"
+    axes.set_xticks([places[k] for k in ranks], [f"{k}\n(all)" if k == ranks[-1] else str(k) for k in ranks])
+    axes.set(xlabel="k, directions that are kept of each ΔW (log scale; 0 is set beside 1)",
+             ylabel="held-out climate,\nbits a character")  # fmt: skip
+    axes.margins(y=0.14)
+    title = "A few directions bring much of the gain; all of them, shortened, bring more"
     axes.set_title(title, loc="left")
-    said = ", ".join(f"{means[i]:.2f} at {k}, {gains[k][0]:.0%} of the gain" for i, k in enumerate(ranks))
-    return Picture(figure, f"{title}. Bits a character on held-out climate text, the base {base:.2f}; by k: {said}.")
+    said = ", ".join(f"{found[k].mean():.2f} at {k}, {cut[k][0]:.0%} of the gain" for k in ranks)
+    more = ", ".join(f"{short[k].mean():.2f} at {k}, {whole[k][0]:.0%}" for k in short)
+    words = f"Bits a character on held-out climate text, the base {base:.2f}; the cuts: {said}"
+    return Picture(figure, f"{title}. {words}; the whole ΔW, as short as the cut: {more}.")
 
 
 def energy_beside_gain(cuts, base, found):
-    """A Table: the energy in the first k directions, beside the share of what the matrices bring, and of all."""
-    spectra = [singular_values(M) for M in cuts.updates[0].values() if M.ndim == 2]
+    """A Table: the energy in the first k directions, of random matrices of these shapes, and the shares of the gain."""
+    matrices, rng = [M for M in cuts.updates[0].values() if M.ndim == 2], np.random.default_rng(0)
+    spectra = [energy(singular_values(M)) for M in matrices]
+    noise = [energy(singular_values(rng.standard_normal(M.shape))) for M in matrices]
     gains, rows = shares(base, found), []
     for k in found:
-        held = np.median([energy(s)[k - 1] for s in spectra]) if k else 0.0
-        rows.append((k, f"{held:.0%}", f"{gains[k][1]:.0%}", f"{gains[k][0]:.0%}"))
-    names = ["k", "energy (median)", "of the matrices' gain", "of the whole gain"]
+        held, chance = (np.median([share[k - 1] for share in one]) if k else 0.0 for one in (spectra, noise))
+        rows.append((k, f"{held:.0%}", f"{chance:.0%}", f"{gains[k][1]:.0%}", f"{gains[k][0]:.0%}"))
+    names = ["k", "energy", "of noise", "of the matrices' gain", "of the whole gain"]
     return Table(names, rows, title="the first k directions of every matrix; energy: the median of run 0's matrices")
 
 
