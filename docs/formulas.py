@@ -17,7 +17,8 @@ KATEX = Path(__file__).resolve().parent / "katex" / "katex.min.js"
 PROGRAM = """
 const katex = require(process.argv[1]), fs = require('fs'), asked = JSON.parse(fs.readFileSync(0, 'utf8'));
 process.stdout.write(JSON.stringify(asked.map(([tex, displayMode]) => {
-  try { return {html: katex.renderToString(tex, {displayMode, strict: 'ignore'})}; }
+  const strict = code => code === 'unknownSymbol' ? 'error' : 'ignore';  // a sign that it would only copy
+  try { return {html: katex.renderToString(tex, {displayMode, strict})}; }
   catch (error) { return {error: error.message}; }
 })));
 """
