@@ -3,9 +3,12 @@
 Lesson 00 is the first page of the course; what stands here is not explained there.
 """
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
 
-from ..lab.ledger import count_parameters
+from ..lab.ledger import count_parameters, optimizer_bytes
 from ..lab.picture import FROZEN, LINE, MARKERS, TRAINED, Picture, canvas
 from ..lab.table import Table
 from ..methods import (
@@ -16,6 +19,7 @@ from ..methods import (
     PrefixTuning,
     PromptTuning,
     get_peft_model,
+    save_adapter,
 )
 from ..methods.prefix import ShiftedPositions
 from ..methods.wrapper import wrap
@@ -28,10 +32,17 @@ WHERE = {  # where a method acts, in plain words
     Adapter: lambda method: "a small detour\nafter each part",
     FullFineTuning: lambda method: "every number\nof the base",
 }
+FIVE = {
+    "prompt": PromptTuning(m=8),
+    "prefix": PrefixTuning(m=8),
+    "LoRA": LoRA(r=4, alpha=8, targets="h.*"),
+    "adapter": Adapter(m=16),
+    "full": FullFineTuning(),
+}  # the methods of the lesson, in its sizes
 
 
-def draw_to_scale(methods, base="english"):
-    """A square for each method: its area is the base, the dark corner what is trained, both to scale.
+def draw_to_scale(methods=FIVE, base="english"):
+    """A square for each method: its area is the model, what was put in included, the blue part what is trained.
 
     methods: {name: one of the five methods of the lesson}
     Raises: TypeError for another method
@@ -55,7 +66,7 @@ def draw_to_scale(methods, base="english"):
     axes.set(xlim=(-0.02, 1.28 * len(counts) - 0.2), ylim=(-0.72, 1.22), aspect="equal")
     axes.axis("off")
     listed = "; ".join(f"{name} {trained:,}, {share(trained, total)}" for name, (trained, total) in counts.items())
-    return Picture(figure, f"{len(counts)} squares of equal area, each all numbers of a model. The dark corner is what "
+    return Picture(figure, f"{len(counts)} squares of equal area, each all numbers of a model. The blue part is what "
                    f"the method trains, to scale: {listed}.")  # fmt: skip
 
 
@@ -63,34 +74,63 @@ def share(trained, total):
     return f"{trained / total:.1%}" if trained < total else "100%"
 
 
-def plot_trade(base, measured):
-    """Bits on the old text against bits on the new one, a mark for each model, and the base.
+def compare(taught, base):
+    """A Table: how many numbers each method trains, how large its file is, bits on both texts, and its share of full's gain.
 
-    base: (new, old).  measured: {name: (new, old)}.  Lower is better on both axes.
+    taught: {name: (model, bits on the new text, bits on the old one)}, full among them.  base: (new, old) of the base.
     """
-    figure, axes = canvas(6.6, 3.9)
-    axes.plot(*base, "o", ms=10, mfc="white", mec=LINE, mew=1.8)
-    axes.annotate("the base", base, (12, -4), textcoords="offset points", color=LINE)
-    order = sorted(measured, key=lambda name: -measured[name][0])  # from left to right
-    for (name, (new, old)), marker in zip(measured.items(), MARKERS, strict=False):
-        axes.plot([base[0], new], [base[1], old], color="#cccccc", lw=1, ls="-", zorder=0)
-        axes.plot(new, old, marker, ms=9, color=TRAINED)
-        after = order[order.index(name) + 1 :][:1]
-        before = order[: order.index(name)][-1:]
-        crowded = [measured[other] for other in after if abs(measured[other][0] - new) < 0.08]
-        pushed = [measured[other] for other in before if abs(measured[other][0] - new) < 0.08]
-        side = "right" if crowded else "left" if pushed else "center"
-        shift = {"right": -8, "left": 8, "center": 0}[side]
-        axes.annotate(name, (new, old), (shift, 9), textcoords="offset points", ha=side)
-    news, olds = zip(base, *measured.values(), strict=True)
-    axes.set(xlim=(max(news) + 0.06, min(news) - 0.06), ylim=(min(olds) - 0.06, max(olds) + 0.09))
-    axes.set_xlabel("bits a character on the new subject (to the right: learned more)")
-    axes.set_ylabel("bits on the old one\n(up: forgot more)")
-    least = min(measured, key=lambda name: measured[name][1])
-    axes.set_title(f"While it is switched on, each forgets, {least} least")
-    said = "; ".join(f"{name} {new:.2f} and {old:.2f}" for name, (new, old) in measured.items())
-    return Picture(figure, f"Bits a character on the new subject and on the old one. The base: {base[0]:.2f} and "
-                   f"{base[1]:.2f}. {said}.")  # fmt: skip
+    with TemporaryDirectory() as folder:
+        rows = []
+        for name, (model, new, old) in taught.items():
+            path = Path(folder) / f"{name}.npz"
+            save_adapter(model, path)
+            gain = (base[0] - new) / (base[0] - taught["full"][1])
+            rows.append((name, count_parameters(model)[0], path.stat().st_size / 1000, new, old, gain))
+    rows.append(("the base", 0, None, *base, 0.0))
+    formats = {"file, kB": ",.0f", "new subject": ".2f", "old, switched on": ".2f", "gain": ".0%"}
+    return Table(["", "trained", "file, kB", "new subject", "old, switched on", "gain"], rows, formats=formats)
+
+
+def plot_trade(base, taught):
+    """Bits lost on the old text against bits gained on the new one, a mark for each method; the base is at 0, 0.
+
+    base: (new, old).  taught: {name: (model, new, old)}, in bits, lower is better.
+    """
+    figure, axes = canvas(6.6, 3.6)
+    axes.plot(0, 0, "o", ms=10, mfc="white", mec=LINE, mew=1.8, clip_on=False, zorder=3)
+    axes.annotate("the base", (0, 0), (12, 5), textcoords="offset points", color=LINE)
+    points = {name: (base[0] - new, old - base[1]) for name, (_, new, old) in taught.items()}
+    for (name, (gained, lost)), marker in zip(points.items(), MARKERS, strict=False):
+        axes.plot(gained, lost, marker, ms=9, color=TRAINED)
+        near = [other for other, (x, _) in points.items() if other != name and abs(x - gained) < 0.06]
+        side = "center" if not near else "left" if gained > points[near[0]][0] else "right"
+        axes.annotate(name, (gained, lost), ({"right": -8, "left": 8, "center": 0}[side], 9),
+                      textcoords="offset points", ha=side)  # fmt: skip
+    most = [max(values) for values in zip(*points.values(), strict=True)]
+    axes.set(xlim=(0, 1.12 * most[0]), ylim=(0, 1.2 * most[1]))
+    axes.set_xlabel("gained on the new subject, bits a character")
+    axes.set_ylabel("lost on the old one,\nbits a character")
+    least, best = min(points, key=lambda name: points[name][1]), max(points, key=lambda name: points[name][0])
+    axes.set_title(f"Each forgets while it is on, {least} least; {best} learns most")
+    said = "; ".join(f"{name} {gained:.2f} and {lost:.2f}" for name, (gained, lost) in points.items())
+    return Picture(
+        figure, f"Bits a character gained on the new subject, and lost on the old one, beside the base: {said}."
+    )
+
+
+def kept(models):
+    """A Table of what a training keeps for the numbers that it trains: slopes, AdamW's two means, and a file; in kB."""
+    rows, first = [], None
+    with TemporaryDirectory() as folder:
+        for name, model in models.items():
+            path = Path(folder) / f"{name}.npz"
+            save_adapter(model, path)
+            slopes = sum(p.data.nbytes for _, p in model.named_parameters() if p.requires_grad)
+            sizes = np.array([slopes, optimizer_bytes(model), path.stat().st_size]) / 1000
+            first = sizes.sum() if first is None else first
+            rows.append((name, *sizes, sizes.sum() / first))
+    columns = ["", "slopes, kB", "AdamW, kB", "file, kB", "all three"]
+    return Table(columns, rows, formats=dict.fromkeys(columns[1:4], ",.0f") | {"all three": ".1%"})
 
 
 def untrained(bits, text):

@@ -6,15 +6,25 @@ import numpy as np
 from ..interop.gpt2_files import layout
 from ..lab.symbols import Writing
 from ..lab.table import Table
-from ..model import GPT2, GPT2Config, Module, Parameter, chain
-from ..training import AdamW, fit, load_tokens, symbols_batch, symbols_batches
-from ..training.data import LENGTH, PAD
+from ..model import GPT2, Attention, Block, GPT2Config, Module, Parameter, chain
+from ..model.functional import softmax, softmax_backward
+from ..training import AdamW, fit, load_tokens, symbols_batch
+from ..training.data import LENGTH, PAD, SYMBOLS
 from ..training.evaluation import evaluate
 from ..training.optimizers import warmup_cosine
 from . import check as checks
 
 SMALL = GPT2Config(vocab_size=PAD + 1, n_positions=17, n_embd=32, n_layer=2, n_head=4)
-PARTS = ("nothing", "MLP", "tie", "positions", "norm", "stream")  # what train_without can take away
+PARTS = (
+    "nothing",
+    "MLP",
+    "tie",
+    "positions",
+    "norm",
+    "stream",
+    "attention",
+    "mask",
+)  # what train_without can take away
 
 
 # ---- pictures
@@ -67,18 +77,18 @@ def draw_model():
     pen.box(580, y - 14, 34, 28, FROZEN)
     pen.text(597, y, "ln_f", 9.5)
     pen.wire((614, y), (636, y))
-    pen.box(636, y - 15, 76, 30, TRAINED)
-    pen.text(674, y, "wte turned", 10, "white")
+    pen.box(636, y - 17, 76, 34, TRAINED)
+    pen.text(674, y, "wte\ntransposed", 9.5, "white")
     pen.wire((712, y), (732, y))
     for i, high in enumerate((9, 30, 5, 14, 4, 7)):
         pen.tile(736 + 9 * i, y - 15, 6, high, LINE, LINE)
     pen.text(762, y + 28, "logits: a score\nfor each token", 8.5, "#666666")
-    pen.axes.plot((101, 101, 674, 674), (y + 66, 222, 222, y + 15), color=FAINT, lw=1, ls=(0, (4, 3)), zorder=1)
+    pen.axes.plot((101, 101, 674, 674), (y + 66, 222, 222, y + 17), color=FAINT, lw=1, ls=(0, (4, 3)), zorder=1)
     pen.text(600, 222, "the same table", 8.5, "#666666", pad="white")
     return Picture(pen.figure, f"A GPT-2 from left to right: the text {words}, its ids {ids}, the table wte with a row for "
                    "each token, plus the table wpe with a row for each position, into a thick line, the stream. In each "
                    "block two detours leave the stream and are added back to it: ln_1 and attention, then ln_2 and MLP. "
-                   "Behind the blocks ln_f, then the same table wte, turned, gives the logits.")  # fmt: skip
+                   "Behind the blocks ln_f, then the same table wte, transposed, gives the logits.")  # fmt: skip
 
 
 def plot_alike(with_stream, without):
@@ -88,13 +98,13 @@ def plot_alike(with_stream, without):
     figure, axes = canvas(7.2, 2.9)
     n = len(with_stream)
     for values, color, mark, name in (
-        (with_stream, COLORS[0], "o", "y = x + f(x)"),
-        (without, COLORS[1], "s", "y = f(x)"),
+        (with_stream, COLORS[0], "o", "with the stream"),
+        (without, COLORS[1], "s", "without"),
     ):
         axes.plot(range(n), values, color=color, marker=mark, markersize=4, linestyle="-")
         axes.text(n - 0.8, values[-1], name, color=color, va="center")
     axes.set(
-        xlabel="behind so many blocks", ylabel="mean cosine of two tokens", xlim=(-0.3, n + 1.4), ylim=(-0.08, 1.08)
+        xlabel="behind so many blocks", ylabel="mean cosine of two tokens", xlim=(-0.3, n + 2.4), ylim=(-0.08, 1.08)
     )
     axes.set_xticks(range(0, n, 2))
     soon = next((i for i, value in enumerate(without) if value > 0.95), None)
@@ -148,27 +158,51 @@ def check(**given):
     checks.answers(wanted, mistakes, **given)
 
 
+def check_block(kind):
+    """Check a block, a class kind(d, n_head, rng): y, dx and all gradients beside the library's, which holds its numbers."""
+    if kind.forward is Module.forward:
+        print(f"{kind.__name__}: its forward is not written yet")
+        return
+    rng = np.random.default_rng(1)
+    mine, theirs = kind(8, 2, np.random.default_rng(0)), Block(8, 2, np.random.default_rng(0), dtype="float64")
+    others = dict(theirs.named_parameters())
+    for path, p in mine.named_parameters():  # from where attention and the MLP are heard
+        p.data[...] = others[path].data = others[path].data + rng.normal(0, 0.3, p.data.shape)
+    x, dy = rng.normal(size=(2, 2, 5, 8))
+    (y, back), (want, back_theirs) = mine(x), theirs(x)
+    a, back_attn = chain(x, theirs.ln_1, theirs.attn)
+    m, back_mlp = chain(x + a, theirs.ln_2, theirs.mlp)
+    dx = back_theirs(dy)
+    grads = {path: p.grad.copy() for path, p in others.items()}
+    got = back(dy) if callable(back) else None
+    dh = dy + back_mlp(dy)
+    likely = {
+        "y": {
+            "h goes past the MLP, too: something is to be added": m,
+            "that is h: where is the MLP?": x + a,
+            "the stream is h when the MLP has read it, and no longer x": x + m,
+        },
+        "dx": {
+            "h and x go past their parts, too: on these ways nothing is multiplied": back_attn(back_mlp(dy)),
+            "x goes past attention, too, and the slope there is dh": back_attn(dh),
+            "h goes past the MLP, too": back_mlp(dy) + back_attn(back_mlp(dy)),
+            "the slope at h is dh, not dy": dy + back_attn(dy),
+            "past attention goes dh, not dy": dy + back_attn(dh),
+        },
+    }
+    checks.answers({"y": want, "dx": dx}, likely, y=y, dx=got)
+    off = [path for path, p in mine.named_parameters() if not np.abs(p.grad - grads[path]).max() < 1e-10]
+    print(
+        f"gradients: {len(off)} of {len(grads)} are wrong" if off else f"gradients: all {len(grads)} are the library's"
+    )
+
+
 def below(difference):
     """A difference in words: rounding is not a number that every processor shares."""
     return "below 1e-10" if difference < 1e-10 else f"{difference:.2g}"
 
 
-# ---- names
-
-
-def names(config):
-    """A Table of every tensor as Hugging Face names it, its shape, and the names here; blocks after the first left out."""
-    rows = [
-        ("transformer." + theirs, " × ".join(map(str, shape)), ", ".join(ours) if len(ours) == 1 else together(ours))
-        for theirs, (shape, ours) in layout(config).items()
-        if not theirs.startswith("h.") or theirs.startswith("h.0.")
-    ]
-    return Table(["Hugging Face", "shape", "here"], rows)
-
-
-def together(paths):
-    """h.0.attn.[q k v]_proj.weight, for the three that stand side by side in one matrix."""
-    return paths[0].replace("q_proj", "[q k v]_proj")
+# ---- sizes
 
 
 def count(config):
@@ -215,6 +249,41 @@ class NoStream(Module):
         return chain(x, self.ln_1, self.attn, self.ln_2, self.mlp)
 
 
+class Open(Attention):
+    """Attention without its mask: every token sees every other."""
+
+    def forward(self, q, k, v):
+        scale = (q.shape[-1] // self.n_head) ** -0.5
+        q, k, v = self.split(scale * q), self.split(k), self.split(v)
+        p = softmax(q @ k.swapaxes(2, 3))
+
+        def backward(do):
+            do = self.split(do)
+            dz = softmax_backward(do @ v.swapaxes(2, 3), p)
+            return scale * self.join(dz @ k), self.join(dz.swapaxes(2, 3) @ q), self.join(p.swapaxes(2, 3) @ do)
+
+        return self.join(p @ v), backward
+
+
+def alike(x):
+    """The mean cosine between two tokens of a text, for x (N, T, D): 0 if they have nothing in common."""
+    x = x / np.linalg.norm(x, axis=-1, keepdims=True)
+    cosines = x @ x.swapaxes(1, 2)  # (N, T, T), each token beside each
+    return cosines[:, ~np.eye(x.shape[1], dtype=bool)].mean()
+
+
+def go_through(blocks, x, dy):
+    """(how alike tokens are in x and behind each block, y, dx)"""
+    found, backwards = [alike(x)], []
+    for block in blocks:
+        x, backward = block(x)
+        backwards.append(backward)
+        found.append(alike(x))
+    for backward in reversed(backwards):
+        dy = backward(dy)
+    return found, x, dy
+
+
 def without(part, seed=0, start=1):
     """The library's GPT2 of the lesson's size without one part; its random start is so many times larger."""
     model = GPT2(SMALL, seed)
@@ -233,6 +302,12 @@ def without(part, seed=0, start=1):
     elif part == "MLP":
         for block in model.h:
             block.mlp = Nothing()
+    elif part == "attention":
+        for block in model.h:
+            block.attn = Nothing()
+    elif part == "mask":
+        for block in model.h:
+            block.attn.core = Open(model.config.n_head)
     elif part == "tie":
         table = model.wte.weight.data
         model.lm_head.weight = Parameter(np.random.default_rng([seed, 1]).normal(0, 0.02, table.shape))
@@ -241,12 +316,36 @@ def without(part, seed=0, start=1):
     return model
 
 
-def train_without(part, start=1, lr=2e-3, steps=240, seed=0):
-    """Train a model without one part to copy; return the share of letters that it then gets right, and its loss."""
-    model = without(part, seed, start)
-    fit(model, symbols_batches("copy", 12), steps, AdamW(model, lr=lr), seed=seed, schedule=gently, progress=False)
-    scores = evaluate(model, [symbols_batch("copy", np.random.default_rng(99), 100)])
-    return {"right": scores.accuracy, "loss": scores.loss}
+def train_without(part, start=1, lr=2e-3, steps=240, task="copy", seed=0):
+    """Train a model without one part to copy, or on letters by chance.
+
+    Returns the share of letters that it then writes right, all eight by itself, and its loss on new sequences.
+    """
+    model, wanted = without(part, seed, start), examples(task, np.random.default_rng(99), 100)
+    fit(
+        model,
+        lambda rng: examples(task, rng, 12),
+        steps,
+        AdamW(model, lr=lr),
+        seed=seed,
+        schedule=gently,
+        progress=False,
+    )
+    ids, letters = wanted[0][:, : 2 + LENGTH], wanted[1][:, -LENGTH:]
+    for _ in range(LENGTH):  # not from a cache: without the mask, a later token changes what stands at earlier ones
+        ids = np.hstack([ids, model(ids)[0][:, -1:].argmax(-1)])
+    return {"written": float((ids[:, -LENGTH:] == letters).mean()), "loss": evaluate(model, [wanted]).loss}
+
+
+def examples(task, rng, n):
+    """(ids, targets, mask) of n sequences; "chance": as copy, but the eight letters behind the separator are drawn."""
+    if task != "chance":
+        return symbols_batch(task, rng, n)
+    ids, targets, mask = (array.copy() for array in symbols_batch("copy", rng, n))
+    drawn = rng.integers(0, SYMBOLS, (n, LENGTH))
+    targets[:, -LENGTH:] = drawn
+    ids[:, 1 - LENGTH :] = drawn[:, :-1]
+    return ids, targets, mask
 
 
 def gently(step, steps):
@@ -254,13 +353,25 @@ def gently(step, steps):
     return warmup_cosine(step, steps, warmup=20, floor=0.1)
 
 
-def plot_without(found):
-    """The share of right letters without each part, every seed a dot."""
+def plot_without(*sweeps):
+    """The share of letters written right without each part, every seed a dot."""
     from ..lab.charts import plot_seeds
 
-    means = {part: found.mean("right", part=part) for part in found.labels("part")}
+    means = {part: found.mean("written", part=part) for found in sweeps for part in found.labels("part")}
     few = [part for part, mean in means.items() if mean < 0.5]
-    title = f"Fewer than half are right without: {', '.join(few)}" if few else "It copies without each of them"
-    shares = {f"no {part}" if part != "nothing" else "whole": found.values("right", part=part) for part in means}
-    return plot_seeds(shares, ylabel="share of letters copied right", title=title, format=".0%", ylim=(0, 1.04),
-                      level={"guessing": 1 / 16}, size=(8.2, 3.2))  # fmt: skip
+    named = " or ".join([", ".join(few[:-1]), few[-1]] if len(few) > 1 else few)
+    title = f"Without {named}, fewer than half are right" if few else "It copies without each of them"
+    shares = {f"no {part}" if part != "nothing" else "whole": found.values("written", part=part)
+              for found in sweeps for part in found.labels("part")}  # fmt: skip
+    return plot_seeds(shares, ylabel="share of letters written right", title=title, format=".0%", ylim=(0, 1.04),
+                      level={"guessing": 1 / 16}, size=(9.6, 3.2))  # fmt: skip
+
+
+def table_without(*sweeps):
+    """The loss without each part, the mean over the seeds and each."""
+    rows = [
+        (f"no {part}" if part != "nothing" else "whole", found.mean("loss", part=part),
+         " ".join(f"{one:.2f}" for one in found.values("loss", part=part)), found.mean("written", part=part))
+        for found in sweeps for part in found.labels("part")
+    ]  # fmt: skip
+    return Table(["", "loss", "each seed", "written right"], rows, formats={"loss": ".2f", "written right": ".0%"})

@@ -5,7 +5,8 @@ import numpy as np
 from ..lab.gradcheck import nudge
 from ..methods import LoRA, get_peft_model
 from ..methods.lora import LoRALinear
-from ..model import cross_entropy
+from ..model import Dropout, Module, chain, cross_entropy
+from ..model.functional import softmax
 from ..training import AdamW, evaluate, fit, load_base, symbols_batch
 from ..training.data import SYMBOLS
 from ..training.optimizers import constant
@@ -68,45 +69,73 @@ def check(**given):
     checks.answers(wanted, mistakes, **given)
 
 
+# ---- a dropout of the base's own
+
+
+class ThenDropout(Module):
+    """y = M ⊙ layer(x), in training"""
+
+    def __init__(self, layer, p):
+        self.layer, self.dropout = layer, Dropout(p, np.random.default_rng(0))
+
+    def forward(self, x):
+        return chain(x, self.layer, self.dropout)
+
+
+def with_dropout_in_the_base(p):
+    """The base `symbols` with a dropout behind its first MLP, and a LoRA at B = 0 that has none."""
+    model = get_peft_model(load_base("symbols"), LoRA(r=4, dropout=0.0), seed=0)
+    model.h[0].mlp = ThenDropout(model.h[0].mlp, p)
+    return model
+
+
 # ---- noisy labels
 
 
-def noisy(n, seed):
+def noisy(n, seed, noise=0.3):
     """n sequences of `map` in which three answers of ten are drawn anew; the inputs stay as they are."""
     rng = np.random.default_rng(seed)
     ids, targets, mask = symbols_batch("map", rng, n)
-    redrawn = rng.permutation(np.flatnonzero(mask))[: round(0.3 * mask.sum())]
+    redrawn = rng.permutation(np.flatnonzero(mask))[: round(noise * mask.sum())]
     targets = targets.copy()
     targets.flat[redrawn] = rng.integers(0, SYMBOLS, len(redrawn))
     return ids, targets, mask
 
 
-def learn(n, p, seed, steps=80, every=10):
-    """Train LoRA of rank 16 with dropout p on n noisy sequences, six a step; return the model, and what it was at each stop.
+def learn(n, p, seed, rank=16, noise=0.3, steps=80, every=10):
+    """Train LoRA with dropout p on n noisy sequences, six a step; return the model, and what it was at each stop.
 
-    {"seen": loss on up to 32 of the n, "unseen": loss on 64 others, as noisy, "right": share of 32 clean ones}: curves
+    {"seen": loss on up to 32 of the n, "unseen": loss on 64 others with three answers of ten redrawn, "right": share of
+    32 clean ones}: curves that begin before the first step; "sure": the mean of the largest probability at the end
     """
-    data, unseen = noisy(n, 1000 + seed), [noisy(64, 99)]
+    data, unseen = noisy(n, 1000 + seed, noise), [noisy(64, 99)]
     seen, clean = [tuple(array[:32] for array in data)], [symbols_batch("map", np.random.default_rng(99), 32)]
 
     def draw(rng):
         few = rng.permutation(n)[:6]
         return tuple(array[few] for array in data)
 
-    method = LoRA(r=16, alpha=128, dropout=p, targets=("*.[qv]_proj", "*.c_*"))
+    method = LoRA(r=rank, alpha=8 * rank, dropout=p, targets=("*.[qv]_proj", "*.c_*"))
     model = get_peft_model(load_base("symbols"), method, seed)
     optimizer, curves = AdamW(model, lr=3e-3), {"seen": [], "unseen": [], "right": []}
-    for step in range(0, steps, every):
-        fit(model, draw, every, optimizer, seed=1000 * seed + step, schedule=constant, progress=False)
+
+    def look():
         curves["seen"].append(evaluate(model, seen).loss)
         curves["unseen"].append(evaluate(model, unseen).loss)
         curves["right"].append(evaluate(model, clean).accuracy)
-    return model, curves
+
+    look()
+    for step in range(0, steps, every):
+        fit(model, draw, every, optimizer, seed=1000 * seed + step, schedule=constant, progress=False)
+        look()
+    model.eval()
+    ids, _, mask = unseen[0]
+    return model, curves | {"sure": float(softmax(model(ids)[0][mask]).max(-1).mean())}
 
 
-def noisy_labels(n, p, seed):
+def noisy_labels(n, p, seed, rank=16, noise=0.3):
     """The curves of learn."""
-    return learn(n, p, seed)[1]
+    return learn(n, p, seed, rank, noise)[1]
 
 
 def plot_noisy(*sweeps):
@@ -119,18 +148,19 @@ def plot_noisy(*sweeps):
         ends, (n,) = [], found.labels("n")
         for i, p in enumerate(found.labels("p")):
             curves = found.values("unseen", p=p)
-            steps, mean = 10 * np.arange(1, curves.shape[1] + 1), curves.mean(0)
+            steps, mean = 10 * np.arange(curves.shape[1]), curves.mean(0)
             ax.plot(steps, curves.T, color=COLORS[i], linestyle=STYLES[i], linewidth=0.6, alpha=0.5)
             ax.plot(steps, mean, color=COLORS[i], linestyle=STYLES[i])
             ends.append((f"p = {p}", mean[-1], COLORS[i]))
-            said.append(f"{n} sequences, p = {p}: lowest {mean.min():.2f}, at the end {mean[-1]:.2f}")
+            said.append(
+                f"{n} sequences, p = {p}: from {mean[0]:.2f}, lowest {mean.min():.2f}, at the end {mean[-1]:.2f}"
+            )
         ax.axhline(np.log(SYMBOLS), color=FAINT, linewidth=1)
         direct_labels(ax, ends, steps[-1] + 2, 0.22)
-        best = found.labels("p")[int(np.argmin([found.values("unseen", p=p).mean(0)[-1] for p in found.labels("p")]))]
-        ax.set(
-            title=f"{n} sequences: p = {best} ends lowest", xlabel="steps", xlim=(8, 1.24 * steps[-1]), ylim=(1.2, 4.4)
-        )
-        ax.set_xticks(range(20, steps[-1] + 1, 20))
+        ax.text(12, 4.36, f"from {mean[0]:.1f}", color=LINE, fontsize=9, va="top")
+        ax.set(title=f"{n} sequences, each seen {6 * steps[-1] / n:.2g} times", xlabel="steps", xlim=(0, 1.24 * steps[-1]),
+               ylim=(1.2, 4.4))  # fmt: skip
+        ax.set_xticks(range(0, steps[-1] + 1, 20))
     axes[-1].text(steps[-1] * 1.23, np.log(SYMBOLS) + 0.05, "guessing", color=LINE, fontsize=9, ha="right", va="bottom")
     axes[0].set_ylabel("loss on unseen sequences, nats")
     words = f"Loss on unseen noisy sequences along {steps[-1]} steps, means of {len(found.seeds)} seeds and each seed. "
@@ -138,40 +168,50 @@ def plot_noisy(*sweeps):
 
 
 def table_noisy(*sweeps):
-    """What the curves end with, means over the seeds: losses on seen and unseen ones, the lowest mean on the way, and
-    the share of clean ones that is right, with each seed."""
+    """What the curves end with, means over the seeds: losses on seen and unseen ones, the lowest mean on the way, how sure
+    the model is, and the share of clean ones that is right, with each seed."""
     from ..lab.table import Table
 
-    rows = []
+    rows, extra = [], {}
     for found in sweeps:
-        for p in found.labels("p"):
-            seen, unseen, right = (found.values(name, p=p).mean(0) for name in ("seen", "unseen", "right"))
-            each = " ".join(f"{100 * one:.0f}" for one in found.values("right", p=p)[:, -1])
-            row = f"{seen[-1]:.2f}", f"{unseen[-1]:.2f}", f"{unseen.min():.2f}", f"{right[-1]:.0%} ({each})"
-            rows.append((*found.labels("n"), p, *row))
-    return Table(["sequences", "p", "seen", "unseen", "lowest unseen", "clean ones right"], rows,
-                 title=f"after the last step, means of {len(found.seeds)} seeds")  # fmt: skip
+        for point in found.points:
+            seen, unseen, right = (found.values(name, **point).mean(0) for name in ("seen", "unseen", "right"))
+            each = " ".join(f"{100 * one:.0f}" for one in found.values("right", **point)[:, -1])
+            row = f"{seen[-1]:.2f}", f"{unseen[-1]:.2f}", f"{unseen.min():.2f}", f"{found.mean('sure', **point):.0%}"
+            rows.append((*point.values(), *row, f"{right[-1]:.0%} ({each})"))
+            extra = [name for name in point if name not in ("n", "p")]
+    columns = ["sequences", "p", *extra, "seen", "unseen", "lowest", "sure", "clean ones right"]
+    return Table(columns, rows, title=f"after the last step, means of {len(found.seeds)} seeds; losses in nats")
 
 
-def cost_of_bugs():
-    """A Table: the loss on unseen sequences of a model trained with p = 0.2, as it is, and with two bugs."""
+def cost_of_bugs(seeds=range(4)):
+    """A Table: the loss on unseen sequences of models trained with p = 0.2, as they are, and with two bugs."""
     from ..lab.table import Table
+    from . import starmap
 
-    model, _ = learn(256, 0.2, seed=3)
+    losses = np.array(starmap(losses_with_bugs, [(seed,) for seed in seeds]))
+    rows = [(name, f"{each.mean():.2f}", " ".join(f"{one:.2f}" for one in each))
+            for name, each in zip(("right", "left on at test", "no 1/(1 − p)"), losses.T, strict=True)]  # fmt: skip
+    return Table(["", "loss on unseen", "each seed"], rows)
+
+
+def losses_with_bugs(seed, p=0.2):
+    """The loss on unseen sequences of a model trained with dropout p: right, left on at test, and without the division."""
+    model, _ = learn(256, p, seed)
     ids, targets, mask = noisy(64, 99)
 
     def loss():  # evaluate would switch dropout off
         return cross_entropy(model(ids)[0], targets, mask)[0]
 
-    rows = [("right", f"{loss():.2f}" if model.eval() else "")]
+    model.eval()
+    right = loss()
     model.train()
-    rows.append(("left on at test", f"{loss():.2f}"))
+    left_on = loss()
     model.eval()
     for _, module in model.walk():
         if isinstance(module, LoRALinear):
-            module.scaling /= 1 - 0.2  # what a training without the division learns is too strong at test
-    rows.append(("no 1/(1 − p)", f"{loss():.2f}"))
-    return Table(["", "loss on unseen"], rows)
+            module.scaling /= 1 - p  # what a training without the division learns is too strong at test
+    return right, left_on, loss()
 
 
 # ---- ridge

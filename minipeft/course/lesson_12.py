@@ -36,8 +36,8 @@ def draw_columns():
         "Two panels. Forward: a table of attention weights with a row for each of three queries. Two blue columns on the "
         "left belong to the prefix, and every row has both. Three grey columns belong to the tokens, and a query has only "
         "those up to its own. Above the columns stand the keys, below them the values; those of the prefix are blue. "
-        "Outputs leave to the right. Backward: the slope do comes in from the right, and leaves the blue columns upwards "
-        "and downwards. dP_k and dP_v are boxes with a question mark."
+        "Outputs leave to the right. Backward: the slope do comes in from the right; where the weights p stood is dz. It "
+        "leaves the blue columns upwards and downwards. dP_k and dP_v are boxes with a question mark."
     )
     return Picture(figure, alt)
 
@@ -62,7 +62,8 @@ def columns(ax, back=False):
                                    facecolor=(PALE if mine else COLD) if seen else "white",
                                    linestyle="-" if seen else (0, (2, 2))))  # fmt: skip
             if seen:
-                ax.text(x + 0.5, 3.65 - t, "p", ha="center", va="center", fontsize=11, color=TRAINED if mine else GREY)
+                ax.text(x + 0.5, 3.65 - t, "dz" if back else "p", ha="center", va="center", fontsize=10 if back else 11,
+                        color=TRAINED if mine else GREY)  # fmt: skip
     for t in range(3):
         y = 3.65 - t
         ax.text(-0.55, y, f"q{'₁₂₃'[t]}", ha="center", va="center", fontsize=12)
@@ -357,6 +358,42 @@ def commonest_letter(task, n=128, seed=7):
     wanted = TASKS[task][1](x)
     guesses = np.array([np.bincount(row).argmax() for row in x])
     return float((wanted == guesses[:, None]).mean())
+
+
+def compare(sweeps, level):
+    """Right letters of each method of these sweeps, at the better of its rates: a dot for each seed, a bar for the mean.
+
+    sweeps: what `sweep` returned, with the settings method and lr.  level: what guessing gives.  Returns a Picture.
+    """
+    from ..lab.picture import COLORS, Picture, canvas
+
+    rows = [
+        (label, 100 * one.values("right letters", **point), one.mean("exact", **point))
+        for one in sweeps
+        for label, point in one.best(by="right letters", each="method").items()
+    ]
+    figure, ax = canvas(8.6, 0.34 * len(rows) + 1.15)
+    for y, (label, seeds, exact) in enumerate(rows):
+        color = COLORS[1] if label.startswith("LoRA") else COLORS[0]
+        ax.barh(y, seeds.mean(), height=0.62, color=color, alpha=0.28)
+        ax.plot(seeds, [y] * len(seeds), "o", color=color, ms=5, clip_on=False, zorder=4)
+        ax.text(-1.5, y, label, ha="right", va="center", fontsize=10)
+        ax.text(106, y, f"{seeds.mean():.0f}", ha="right", va="center", fontsize=10)
+        ax.text(117, y, f"{exact:.0%}", ha="right", va="center", fontsize=10, color=GREY)
+    ax.text(106, -0.95, "mean", ha="right", fontsize=9.5)
+    ax.text(117, -0.95, "exact", ha="right", fontsize=9.5, color=GREY)
+    ax.axvline(100 * level, color=INK, lw=1.2, ls="--")
+    ax.text(100 * level + 1, -0.95, "the commonest letter", fontsize=9.5)
+    ax.set(xlim=(0, 100), ylim=(len(rows) - 0.4, -0.6), yticks=[], xlabel="right letters in %")
+    ax.grid(axis="y", visible=False)
+    said = [
+        f"{label} {seeds.mean():.0f} ({' '.join(f'{v:.0f}' for v in seeds)}), exact {exact:.0%}"
+        for label, seeds, exact in rows
+    ]
+    return Picture(
+        figure,
+        f"Right letters in per cent, mean and seeds: {'; '.join(said)}. The commonest letter: {100 * level:.0f}.",
+    )
 
 
 # ---- what a text is about
