@@ -42,7 +42,10 @@ def lean(app, pagename, templatename, context, doctree):
     """A lesson on a phone should be short: no marks around names and signs that have no colour of their own."""
     if "body" in context:
         body = re.sub(r"<table\b.*?</table>", stacked, context["body"], flags=re.DOTALL)
-        context["body"] = PLAIN.sub(r"\1", body)
+        body = PLAIN.sub(r"\1", body)
+        body = re.sub(r'(<span class="(\w+)">[^<]*)</span>(?:<span class="\2">([^<]*)</span>)', r"\1\3</span>", body)
+        body = re.sub(r'(<div class="cell(?:_input|_output)?) docutils container', r"\1 container", body)
+        context["body"] = body.replace('<math xmlns="http://www.w3.org/1998/Math/MathML"', "<math")
 
 
 def stacked(table):
