@@ -8,7 +8,7 @@ from ..lab.changes import deltas
 from ..lab.picture import COLORS, LINE, MARKERS, STYLES, Picture, canvas
 from ..lab.spectra import rank_for, singular_values, tail, truncate
 from ..lab.sweeps import sweep
-from ..lab.table import Table
+from ..lab.table import Table, below  # noqa: F401 (the lesson calls below)
 from ..methods import LoRA, get_peft_model
 from ..model.module import innermost
 from ..training import AdamW, constant, evaluate, fit, load_base, symbols_batch, symbols_batches
@@ -172,11 +172,6 @@ def batches_of(data, n=8):
 
 
 # ---- numbers and tables
-
-
-def below(number, limit=1e-10):
-    """A difference that is nothing but rounding, in words; any other with three digits."""
-    return f"below {limit:.0e}".replace("e-0", "e-") if number < limit else f"{number:.3g}"
 
 
 def elbow_and_cuts(models, ranks):
