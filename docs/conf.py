@@ -43,7 +43,9 @@ def lean(app, pagename, templatename, context, doctree):
     if "body" in context:
         body = re.sub(r"<table\b.*?</table>", stacked, context["body"], flags=re.DOTALL)
         body = PLAIN.sub(r"\1", body)
-        body = re.sub(r'(<span class="(\w+)">[^<]*)</span>(?:<span class="\2">([^<]*)</span>)', r"\1\3</span>", body)
+        body = re.sub(
+            r'(<span class="(\w+)">[^<\n]*)</span>(?:<span class="\2">([^<\n]*)</span>)', r"\1\3</span>", body
+        )
         body = re.sub(r'(<div class="cell(?:_input|_output)?) docutils container', r"\1 container", body)
         context["body"] = body.replace('<math xmlns="http://www.w3.org/1998/Math/MathML"', "<math")
 

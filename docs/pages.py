@@ -74,7 +74,6 @@ def write(src, extra):
     for name, text in files.items():
         (src / name).parent.mkdir(parents=True, exist_ok=True)
         (src / name).write_text(text, encoding="utf-8")
-    shutil.copy(ROOT / "docs" / "methods.png", src)
     for picture in (ROOT / "docs").glob("*.png"):
         shutil.copy(picture, src / "docs")
     for path in sorted((ROOT / "notebooks").rglob("[0-9][0-9]_*.ipynb")):
@@ -114,10 +113,19 @@ def linked(text, up):
     return re.sub(r"(?<!\[)`minipeft/([\w/]+)\.py`(?!\])", link, text)
 
 
+def below(lesson, by_number):
+    """The numbers of all lessons that stand before one: those that it needs, and what these need."""
+    needs = {n for n in lesson.needs if n in by_number}
+    return needs.union(*(below(by_number[n], by_number) for n in needs))
+
+
 def notebook(lesson, course):
     content = read_notebook(ROOT / "notebooks" / f"{lesson.stem}.ipynb", "../")
     by_number = {other.number: other for other in course}
     needs = ", ".join(f'<a href="{by_number[n].stem}.html">{n}</a>' for n in lesson.needs if n in by_number)
+    behind = sorted(below(lesson, by_number) - set(lesson.needs))
+    further = ", ".join(f'<a href="{by_number[n].stem}.html">{n}</a>' for n in behind)
+    needs += f", and these {further}" * bool(behind)
     items = [
         f"<li>{lesson.minutes} minutes</li>",
         f"<li>needs lesson{'s' * (len(lesson.needs) > 1)} {needs}</li>" * bool(needs),
@@ -223,12 +231,10 @@ finds times and common mistakes [here](docs/teaching.md).
 def home(course):
     """The first page.  What was written before and after stands in README.md, and is taken from there."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    said = re.search(
-        r"(Before and after.*?)\n\n```text\n(.*?)```\n\n(.*?)\n\n!\[(.*?)\]\(docs/methods.png\)", readme, re.DOTALL
-    )
+    said = re.search(r"(Before and after.*?)\n\n```text\n(.*?)```\n\n(.*?)\n\n!\[", readme, re.DOTALL)
     if not said:
-        raise ValueError("README.md has no text before and after, followed by docs/methods.png")
-    before, samples, after, alt = said.groups()
+        raise ValueError("README.md has no text before and after, followed by a picture")
+    before, samples, after = said.groups()
     pairs = []
     for pair in samples.strip().split("\n\n"):
         lines = re.findall(r"^(\w+) {2,}(.*(?:\n +.*)*)", pair, re.MULTILINE)
@@ -240,7 +246,17 @@ def home(course):
     def to(lesson, words):
         return f'<a href="{lesson.address}.html">{words}</a>'
 
+    four = "\n".join(
+        f"<div>\n\n**{to(by_file[lesson], words)}**\n\n![{reference.drawn(name)[0].alt}](reference/{name}.png)\n\n</div>"
+        for name, words, lesson in (
+            ("lora", "LoRA", "write_lora"),
+            ("adapter", "Adapters", "put_in_an_adapter"),
+            ("prefix", "Prefix tuning", "write_a_prefix"),
+            ("prompt", "Prompt tuning", "tune_a_prompt"),
+        )
+    )
     folder = "docs/huggingface.md#one-text-one-command"
+    own = f'`pip install -q -e ".[hf]"`, then `minipeft finetune FILE.txt --base FOLDER`: [what the folder needs]({folder})'
     perplexity = after.split(". ")[0] + "."
     return f"""---
 hide-toc: true
@@ -260,9 +276,9 @@ beside its code.</p>
 <li><h2><a href="source/index.html">Read the source</a></h2>
 <p>Each equation beside its code, each gradient beside its backward:
 <a href="source/methods/lora.html">lora.py</a>, with
-<a href="source/methods/lora.html#py-LoRALinear.backward">the gradients of A and B</a> and
+<a href="source/methods/lora.html#py-LoRALinear.path">the gradients of A and B</a> and
 <a href="source/methods/lora.html#py-LoRALinear">the start of B at zero</a>
-(<a href="docs/questions.html#b-is-zero-how-can-it-train-why-is-the-gradient-of-a-zero-at-step-0">why?</a>);
+(<a href="docs/questions.html#why-a-random-and-b-zero-not-the-reverse-or-both-random">why?</a>);
 <a href="source/methods/adapter.html">adapter.py</a>, <a href="source/methods/prefix.html">prefix.py</a>,
 <a href="source/model/attention.html">attention.py</a>, and all others.</p></li>
 <li><h2><a href="#use-it">Use it</a></h2>
@@ -283,15 +299,14 @@ GPT-2 folder</a>, and back to Hugging Face. <a href="reference/methods.html">All
 
 Grey is frozen, blue is trained. [All methods](reference/methods.rst), each with its drawing and its equation.
 
-<div class="wide" tabindex="0">
-
-![{alt}](methods.png)
-
+<div class="four">
+{four}
 </div>
 
 ## Use it
 
-In a clone, with Python 3.10 or newer. This sets up, and fine-tunes the shipped model on a new text by five methods:
+In a clone of this project, with Python 3.10 or newer. This sets up, and fine-tunes the shipped model on a new text by five
+methods:
 
 ```sh
 {re.search(r"^    (python3 -m venv .*minipeft tour)$", readme, re.MULTILINE)[1]}
@@ -302,7 +317,7 @@ Then, after `. .venv/bin/activate`:
 | | |
 |---|---|
 | LoRA on a text of yours | `minipeft finetune FILE.txt` |
-| LoRA on your own GPT-2 folder | `minipeft finetune FILE.txt --base FOLDER`: [step by step]({folder}) |
+| LoRA on your own GPT-2 folder | {own} |
 | an adapter to `peft`, and back | `minipeft export`, `minipeft import` |
 | in Python | [the functions](reference/index.rst), one example each |
 | how do I ...? | [questions people ask](docs/questions.md) |

@@ -6,6 +6,7 @@ import inspect
 import io
 import os
 import re
+from functools import cache
 from textwrap import indent
 
 import annotate
@@ -119,9 +120,18 @@ def peft_name(method):
     return " or ".join(f"``{name}``" for name in files.types) if files else "none"
 
 
+@cache
+def drawn(name):
+    """(Picture, numbers trained, numbers in all) of a method in the base `english`, as a user gets it who sets nothing."""
+    from minipeft import METHODS, get_peft_model, load_base
+
+    model = get_peft_model(load_base("english", "float32"), METHODS[name]())
+    return (draw(model), *counted(model))
+
+
 def methods(setter, folder):
     """One section a method: what it trains, where it acts, its equation, its drawing."""
-    from minipeft import METHODS, get_peft_model, load_base
+    from minipeft import METHODS
 
     out = [ROLE, title("All methods")]
     out.append(
@@ -130,10 +140,8 @@ def methods(setter, folder):
     )
     out.append(table(METHODS))
     for name, method in METHODS.items():
-        model = get_peft_model(load_base("english", "float32"), method())
-        picture = draw(model)
+        picture, trained, total = drawn(name)
         picture.save(folder / f"{name}.png", dpi=110)
-        trained, total = counted(model)
         module = method.__module__.removeprefix("minipeft.")
         start = "the base" if method.identity_at_init else "not the base"
         about = [
