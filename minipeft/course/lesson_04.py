@@ -55,9 +55,13 @@ def of_base():
 
 
 class Run(NamedTuple):
-    """One run of full fine-tuning: bits a character of both texts along the steps, and along the way W + t ΔW."""
+    """One run of full fine-tuning: bits a character of both texts along the steps, and along the way W + t ΔW.
+
+    dW: {path: array}, all that was added
+    """
 
     model: object
+    dW: dict
     steps: np.ndarray
     old: np.ndarray
     new: np.ndarray
@@ -79,7 +83,19 @@ def run(seed, start=None):
             seen.append(tuple(old_and_new(model).values()) if step else start or of_base())
         if step < STEPS:
             train_step(model, draw(rng), optimizer, 1.0, warmup_cosine(step, STEPS))
-    return Run(model, np.array(WATCHED), *np.array(seen).T, *np.array(along(model)).T)
+    return Run(model, added(model), np.array(WATCHED), *np.array(seen).T, *np.array(along(model)).T)
+
+
+def added(model):
+    """{path: array}: what was added to the base."""
+    base = dict(load_base("english").named_parameters())
+    return {path: p.data - base[path].data for path, p in model.named_parameters()}
+
+
+def length(dW):
+    """‖ΔW‖ / ‖W‖, over all numbers of the model."""
+    base = load_base("english").named_parameters()
+    return float(np.sqrt(sum((a**2).sum() for a in dW.values()) / sum((p.data**2).sum() for _, p in base)))
 
 
 def along(model):
@@ -172,6 +188,26 @@ def steps_table(runs, steps=(0, 10, 30)):
     return Table(["step", "new text", "old text"], rows, title="bits a character, three runs")
 
 
+def at_rate(lr):
+    """(new, old, length): both texts, and ‖ΔW‖ / ‖W‖, after the thirty steps of run(0) at another rate."""
+    draw, _, _ = texts()
+    model = get_peft_model(load_base("english"), FullFineTuning())
+    fit(model, draw, STEPS, AdamW(model, lr=lr), seed=0, progress=False)
+    found = old_and_new(model)
+    return found["new"], found["old"], length(added(model))
+
+
+def rates_table(one):
+    """A Table: the first run beside the same with a tenth of the rate, and with ten times the rate."""
+    small, large = course.starmap(at_rate, [(1e-4,), (1e-2,)])
+    found = {"0.0001": small, "0.001": (one.new[-1], one.old[-1], length(one.dW)), "0.01": large}
+    rows = [(rate, f"{new:.2f}", f"{old:.2f}", f"{far:.1%}" if far < 0.1 else f"{far:.0%}")
+            for rate, (new, old, far) in found.items()]  # fmt: skip
+    old, new = of_base()
+    return Table(["rate", "new text", "old text", "‖ΔW‖ / ‖W‖"], [("base", f"{new:.2f}", f"{old:.2f}", "0"), *rows],
+                 title="bits a character after thirty steps, one run each")  # fmt: skip
+
+
 def halfway_table(runs):
     """A Table: at each t, what share of the gain on the new text and of the loss on the old one; each run by itself."""
     places = [*WAY[:3], 1.0, *WAY[3:]]
@@ -225,7 +261,7 @@ def plot_ways(runs, others):
     axes.set(
         xlabel="new text, bits a character (better to the left)", ylabel="old text, bits a character\n(better below)"
     )
-    title = "The straight way forgets least for what it learns"
+    title = "In each run the straight way lies below the steps"
     axes.set_title(title, loc="left")
     axes.margins(x=0.09)
     axes.set_ylim(bottom=old0 - 0.08)
@@ -285,6 +321,27 @@ def directions(kinds, k=8, part=0.9):
                  title="median of 24 matrices, and the range; each has 128 directions")  # fmt: skip
 
 
+def alike(dW, others, k=8):
+    """A Table: what a ΔW shares with other matrices: the cosine, and its k first directions; medians and ranges.
+
+    Directions of the inputs: the share of one's k first that lies within the k first of the other.
+    dW: {path: array}; others: {label: {path: array}}.  The matrices in the blocks count
+    """
+    ours, rows = block_matrices(dW), []
+    for label, arrays in others.items():
+        pairs = [(M, arrays[path]) for path, M in ours.items()]
+        angles = [(M * N).sum() / np.linalg.norm(M) / np.linalg.norm(N) for M, N in pairs]
+        shared = [np.linalg.norm(svd(M)[0][:, :k].T @ svd(N)[0][:, :k]) ** 2 / k for M, N in pairs]
+        rows.append((label, *(f"{_two(np.median(a))}  ({_two(min(a))} to {_two(max(a))})" for a in (angles, shared))))
+    return Table(["ΔW beside", "cosine", f"first {k} directions in common"], rows,
+                 title="median of 24 matrices, and the range")  # fmt: skip
+
+
+def _two(x):
+    """Two digits, and no minus before a zero."""
+    return f"{round(x, 2) + 0.0:.2f}"
+
+
 def sides(paths, ids, targets):
     """A Table: where the gradient xᵀ dy of a matrix comes from, in the base, for one batch.
 
@@ -320,19 +377,22 @@ def largest_difference(one, other):
 
 
 def careless(seed):
-    """Both texts after thirty steps without optimizer.zero_grad(): the bug of *Break it*."""
+    """Both texts, and ‖ΔW‖ / ‖W‖, after thirty steps without optimizer.zero_grad(): the bug of *Break it*."""
     draw, _, _ = texts()
     model = get_peft_model(load_base("english"), FullFineTuning())
     optimizer = AdamW(model, lr=1e-3)
     optimizer.zero_grad = lambda: None
     fit(model, draw, STEPS, optimizer, seed=seed, progress=False)
-    return old_and_new(model)
+    return old_and_new(model) | {"length": length(added(model))}
 
 
 def beside_careless(runs):
-    """A Table: both texts after thirty steps, with zero_grad (the three runs) and without, seed by seed."""
+    """A Table: both texts and ‖ΔW‖ / ‖W‖, with zero_grad (the three runs) and without, seed by seed."""
     without = course.starmap(careless, [(seed,) for seed in range(len(runs))])
-    found = {"with zero_grad": [{"new": one.new[-1], "old": one.old[-1]} for one in runs], "without": without}
-    rows = [(label, *("  ".join(f"{one[text]:.3f}" for one in ends) for text in ("new", "old")))
+    found = {"with zero_grad": [{"new": one.new[-1], "old": one.old[-1], "length": length(one.dW)} for one in runs],
+             "without": without}  # fmt: skip
+    formats = {"new": ".3f", "old": ".3f", "length": ".1%"}
+    rows = [(label, *("  ".join(f"{one[field]:{form}}" for one in ends) for field, form in formats.items()))
             for label, ends in found.items()]  # fmt: skip
-    return Table(["", "new text", "old text"], rows, title="bits a character after thirty steps, three runs each")
+    return Table(["", "new text", "old text", "‖ΔW‖ / ‖W‖"], rows,
+                 title="bits a character after thirty steps, three runs each")  # fmt: skip
