@@ -210,6 +210,16 @@ def right_with(row):
     return evaluate(model_with(row[None]), new_sequences("near")).accuracy
 
 
+def without_position(name):
+    """A token in front, with no row added for its position: (right symbols of `near`, the two rows' lengths)."""
+    model = load_base("symbols")
+    word, position = model.wte.weight.data[NAMES.index(name)], model.wpe.weight.data[0]
+    lengths = np.linalg.norm(word), np.linalg.norm(position)
+    model = model_with(word[None])
+    model.wpe.weight.data[0] = 0.0
+    return evaluate(model, new_sequences("near")).accuracy, *lengths
+
+
 def read_rows(learned, names):
     """A Table: for each start its row's nearest token, the cosine, and what that token does in its place.
 
@@ -241,7 +251,7 @@ TRIALS = {  # task: {method: (the method, its rates)}
     "map": {
         "prompt, 16 rows": (PromptTuning(16), (0.03, 0.1)),
         "prefix, 4 columns": (PrefixTuning(4), (0.1,)),
-        "prefix, 16 columns": (PrefixTuning(16), (0.1,)),
+        "prefix, 16 columns": (PrefixTuning(16), ()),  # in learn_longer only
         "LoRA, rank 1": (LoRA(r=1, alpha=2), (0.02,)),
     },
 }
@@ -328,17 +338,6 @@ def put_behind(rows):
 
 
 # ---- text
-
-
-def read_text_rows(rows, E, tokens):
-    """A Table: the two tokens nearest to each row of a prompt, with their cosines."""
-    cosines = unit(rows) @ unit(E).T
-    found = []
-    for i, one in enumerate(cosines):
-        best = one.argsort()[::-1][:2]
-        found.append((i, *(piece for j in best for piece in (repr(tokens.decode([int(j)])), one[j]))))
-    return Table(["row", "nearest token", "cosine", "the next", "its cosine"], found,
-                 formats={"cosine": ".2f", "its cosine": ".2f"})  # fmt: skip
 
 
 def bits(models, parts, tokens):
