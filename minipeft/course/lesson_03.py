@@ -353,20 +353,6 @@ def gently(step, steps):
     return warmup_cosine(step, steps, warmup=20, floor=0.1)
 
 
-def plot_without(*sweeps):
-    """The share of letters written right without each part, every seed a dot."""
-    from ..lab.charts import plot_seeds
-
-    means = {part: found.mean("written", part=part) for found in sweeps for part in found.labels("part")}
-    few = [part for part, mean in means.items() if mean < 0.5]
-    named = " or ".join([", ".join(few[:-1]), few[-1]] if len(few) > 1 else few)
-    title = f"Without {named}, fewer than half are right" if few else "It copies without each of them"
-    shares = {f"no {part}" if part != "nothing" else "whole": found.values("written", part=part)
-              for found in sweeps for part in found.labels("part")}  # fmt: skip
-    return plot_seeds(shares, ylabel="share of letters written right", title=title, format=".0%", ylim=(0, 1.04),
-                      level={"guessing": 1 / 16}, size=(9.6, 3.2))  # fmt: skip
-
-
 def table_without(*sweeps):
     """The loss without each part, the mean over the seeds and each."""
     rows = [
