@@ -39,7 +39,7 @@ def gradcheck(loss, parameters, rng: np.random.Generator | None = None, eps: flo
         p.grad.fill(0)
     _, backward = loss()
     backward()
-    return {path: directional_error(lambda: loss()[0], p.data, p.grad, rng, eps) for path, p in named}
+    return {path: directional_error(lambda: loss()[0], p.data, p.grad, rng, eps, True) for path, p in named}
 
 
 def loss_of(model, batch):
@@ -80,22 +80,23 @@ def errors_of_layer(layer, inputs, rng, eps):
     def loss():
         return float((layer(*inputs)[0] * w).sum(dtype="float64"))
 
-    errors = {path: directional_error(loss, p.data, p.grad, rng, eps) for path, p in trained}
+    errors = {path: directional_error(loss, p.data, p.grad, rng, eps, True) for path, p in trained}
     for i, (x, dx) in enumerate(zip(inputs, d_inputs, strict=True)):
         if x.dtype.kind == "f":
-            errors[f"input {i}"] = directional_error(loss, x, dx, rng, eps)
+            errors[f"input {i}"] = directional_error(loss, x, dx, rng, eps, True)
     return errors
 
 
-def directional_error(loss, array, gradient, rng, eps):
+def directional_error(loss, array, gradient, rng, eps, twice=False):
     """|⟨gradient, v⟩ − central difference along v|, relative to the larger of the two; array is left as it was.
 
         D(ε)  =  (L(p + ε v) − L(p − ε v)) / 2 ε  =  ⟨dL/dp, v⟩ + c ε² + O(ε⁴)
 
-    Where D(ε) is not as near as a right gradient mostly is, c ε² may be to blame, or rounding, which is divided by ε: then
-    (4 D(4 ε) − D(8 ε)) / 3 is taken, which has no ε² and larger steps.  A wrong gradient is far from both.  A v that
-    happens to lie across the gradient makes both sides nearly zero, and rounding all there is: below a hundredth of
-    ‖gradient‖, what ⟨gradient, v⟩ mostly is, they count as that.
+    twice: where D(ε) is not as near as a right gradient mostly is, c ε² may be to blame, or rounding, which is divided by
+    ε.  Then (4 D(4 ε) − D(8 ε)) / 3 is asked, too, which has no ε² and larger steps.  A wrong gradient is far from both.
+
+    A v that happens to lie across the gradient makes both sides nearly zero, and rounding all there is: below a hundredth
+    of ‖gradient‖, what ⟨gradient, v⟩ mostly is, they count as that.
     """
     v = rng.normal(size=array.shape).astype(array.dtype)
     exact, kept = float(np.vdot(gradient, v)), array.copy()
@@ -114,7 +115,9 @@ def directional_error(loss, array, gradient, rng, eps):
         return abs(exact - numeric) / max(abs(exact), abs(numeric), usual, 1e-5)  # below, rounding of the loss rules
 
     first = error(difference(eps))
-    return first if first < 1e-7 else min(first, error((4 * difference(4 * eps) - difference(8 * eps)) / 3))
+    return (
+        first if not twice or first < 1e-7 else min(first, error((4 * difference(4 * eps) - difference(8 * eps)) / 3))
+    )
 
 
 def nudge(loss, array, eps=2.0**-10):
