@@ -88,3 +88,18 @@ def test_cuts_of_an_update():
     assert np.allclose(changed[path].data, base[path].data + update[path], rtol=0, atol=1e-12)
     shares = lesson_05.shares(2.0, {0: np.array([1.9]), 1: np.array([1.5]), 2: np.array([1.0])})
     assert np.allclose(shares[1], (0.5, 0.4 / 0.9))
+
+
+def test_texts_are_measured_in_float32_and_lose_no_digit_that_is_shown():
+    base = load_base("english")
+    _, old, new = lesson_04.texts()
+    assert lesson_04.old_and_new(base) == pytest.approx(
+        {"old": lesson_04.bits(base, old), "new": lesson_04.bits(base, new)}, abs=1e-5
+    )
+
+
+def test_what_is_left_without_zero_grad_has_the_length_that_clipping_gave_it():
+    first, second = lesson_04.inside_careless(2).rows
+    assert (first[1], second[1]) == ("0.00", "1.00")  # left
+    assert first[2] == first[3] and first[4] == "1.00"  # nothing was left yet: the sum is the new gradient
+    assert float(second[3]) < float(first[3]) + 1  # it does not add up
