@@ -101,5 +101,5 @@ def test_texts_are_measured_in_float32_and_lose_no_digit_that_is_shown():
 def test_what_is_left_without_zero_grad_has_the_length_that_clipping_gave_it():
     first, second = lesson_04.inside_careless(2).rows
     assert (first[1], second[1]) == ("0.00", "1.00")  # left
-    assert first[2] == first[3] and first[4] == "1.00"  # nothing was left yet: the sum is the new gradient
+    assert (first[2], first[4]) == (first[3], "1.00")  # nothing was left yet: the sum is the new gradient
     assert float(second[3]) < float(first[3]) + 1  # it does not add up
