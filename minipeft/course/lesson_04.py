@@ -37,9 +37,15 @@ def texts():
     return text_batches(load_tokens().encode(train), T=64, n=4), old, new
 
 
+@lru_cache
+def windows(text):
+    """The batches on which a text is measured: each text is encoded once."""
+    return text_windows(load_tokens().encode(text), T=64)
+
+
 def bits(model, text):
     """Bits a character of a text under the model."""
-    return float(evaluate(model, text_windows(load_tokens().encode(text), T=64)).bits_a_character(text))
+    return float(evaluate(model, windows(text)).bits_a_character(text))
 
 
 def old_and_new(model):
