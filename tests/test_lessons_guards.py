@@ -66,7 +66,7 @@ FAULTS = [
     (guards.hushed, "a semicolon at the end", source(2, "ax.plot([1, 2]);")),
     (guards.unstable, "an address", outputs(2, output("<function f at 0x7f3a1c2b>\n"))),
     (guards.unstable, "a NumPy scalar's repr", outputs(2, output("np.float64(1.75)\n"))),
-    (guards.unstable, "a path of one machine", outputs(2, output("/home/ada/minipeft/data\n"))),
+    (guards.unstable, "a path of one machine", outputs(2, output("/home/user/minipeft/data\n"))),
     (guards.unstable, "noise", outputs(2, output("largest error 3.2e-16\n"))),
     (guards.unstable, "more digits than a machine shares with the next", outputs(2, output("loss 0.69314718\n"))),
     (guards.unstable, "a path on a Mac", outputs(2, output("/Users/ada/minipeft\n"))),
