@@ -28,3 +28,9 @@ def batch():
 @pytest.fixture
 def ids(batch):
     return batch[0]
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """A base that is pretrained for a step is measured on few sequences."""
+    monkeypatch.setattr("minipeft.training.bases.MEASURED", 4)

@@ -275,6 +275,7 @@ def test_a_greedy_text_is_the_same_each_time(run):
     assert len(texts) == 1
 
 
+@pytest.mark.usefixtures("few")
 def test_pretrain_writes_base_and_card(run, tmp_path):
     status, out, _ = run("pretrain", "symbols", "--steps", 1)
     assert status == 0

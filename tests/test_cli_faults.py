@@ -180,6 +180,7 @@ def test_a_device_or_a_pipe_is_no_place_for_a_file(command, kind, run, tmp_path)
     assert not (tmp_path / name).is_file()
 
 
+@pytest.mark.usefixtures("few")
 def test_what_the_same_command_wrote_is_written_over(run, tmp_path):
     pytest.importorskip("safetensors")
     (tmp_path / "empty.npz").touch()  # as mktemp makes it
@@ -781,6 +782,7 @@ def test_a_checkpoint_that_cannot_be_written_costs_no_training(run, tmp_path, mo
     assert load("adapter.npz")
 
 
+@pytest.mark.usefixtures("few")
 def test_a_base_that_finds_no_place_goes_to_another(run, tmp_path, monkeypatch):
     (tmp_path / "full").mkdir()
     full("full", monkeypatch)
@@ -802,6 +804,7 @@ def test_an_imported_adapter_too(run, tmp_path, monkeypatch):
     assert load("new.npz").keys() == load("given.npz").keys()
 
 
+@pytest.mark.usefixtures("few")
 def test_a_card_that_cannot_be_written_is_named(run, tmp_path, monkeypatch):
     def full(path, *args):
         raise NotWritten(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
@@ -869,6 +872,7 @@ write_npz({name!r}, {{"kind": "adapter"}}, {{}})
 
 
 @posix
+@pytest.mark.usefixtures("few")
 @pytest.mark.parametrize(
     "command",
     [

@@ -15,7 +15,6 @@ from minipeft.training import (
     Evaluation,
     Tokens,
     base_names,
-    bases,
     evaluate,
     load_base,
     load_tokens,
@@ -228,12 +227,6 @@ def test_a_base_is_the_same_in_both_precisions():
         assert a.data.dtype == np.float64
         assert b.data.dtype == np.float32
         assert (a.data == b.data).all(), path
-
-
-@pytest.fixture
-def few(monkeypatch):
-    """A short training is measured on few sequences."""
-    monkeypatch.setattr(bases, "MEASURED", 4)
 
 
 @pytest.mark.usefixtures("few")

@@ -164,11 +164,15 @@ def train_symbols(model, steps, options):
 def exact_at_starts(model, task, rng, n):
     """Share of n new sequences that are exact, beginning at 0 ... LAST_START: (behind so many PAD tokens, moved with
     nothing in front)."""
+
+    def exact(pad):  # in parts, whose activations fit the processor's cache: twice as fast
+        return evaluate(model, [symbols_batch(task, rng, min(50, n - done), pad) for done in range(0, n, 50)]).exact
+
     padded, moved, wpe = [], [], model.wpe
     for start in range(LAST_START + 1):
-        padded.append(evaluate(model, [symbols_batch(task, rng, n, pad=start)]).exact)
+        padded.append(exact(pad=start))
         model.wpe = ShiftedPositions(wpe, start)
-        moved.append(evaluate(model, [symbols_batch(task, rng, n)]).exact)
+        moved.append(exact(pad=0))
         model.wpe = wpe
     return padded, moved
 
