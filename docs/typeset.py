@@ -29,7 +29,9 @@ PAPERS = {  # as a docstring cites it: where it is
     "Zhao et al., 2024": "2312.11420",
 }
 NOT_ON_ARXIV = {"Radford et al., 2019", "Srivastava 2014"}
-CITED = re.compile(r"(?:Ben )?[A-Z]\w+(?: et al\.| & [A-Z]\w+)?,? (?:19|20)\d\d")
+# Hu, Hyeon-Woo, O'Neill, van den Oord
+AUTHOR = r"(?:(?:Ben|[Vv]an|[Vv]on|[Dd]e[nrl]?|[Dd]i|[Dd]u|[Ll][ae]) )*[A-Z][\w'’-]+"
+CITED = re.compile(rf"{AUTHOR}(?: et al\.| & {AUTHOR})?,? (?:19|20)\d\d")
 LESSONS = re.compile(r"\b([Ll]essons?) (\d\d(?:(?:, | and | to )\d\d)*)")
 FUNCTIONS = {
     "softmax", "gelu", "attention", "base", "exp", "log", "tanh", "mean", "var", "attn", "mlp", "back", "ln", "lm_head",

@@ -51,6 +51,23 @@ def test_papers_that_a_docstring_cites_are_known(file):
         typeset.cited(text)
 
 
+@pytest.mark.parametrize(
+    "paper",
+    [
+        "Hu et al., 2021",
+        "Hyeon-Woo et al., 2022",
+        "O'Neill 2019",
+        "van den Oord et al., 2018",
+        "Ben Zaken et al., 2021",
+        "De Cao & Schlichtkrull, 2020",
+        "Loshchilov & Hutter 2017",
+    ],
+)
+def test_the_name_of_an_author_is_read_whole(paper, monkeypatch):
+    monkeypatch.setitem(typeset.PAPERS, paper, "1234.56789")
+    assert typeset.cited(f"The rule of {paper}, and no other.") == [(paper, "1234.56789")]
+
+
 def test_a_paper_that_is_not_known_is_refused():
     with pytest.raises(ValueError, match="Nobody et al"):
         typeset.cited("As in Nobody et al., 2020, it is.")
