@@ -415,7 +415,7 @@ def test_a_subclass_that_changes_no_layer_is_written_as_what_it_is_and_read_as_l
 
 
 def test_the_method_in_the_docs_runs(base, folder, theirs, tmp_path, monkeypatch):
-    page = (Path(minipeft.__file__).parents[1] / "docs" / "huggingface.md").read_text(encoding="utf-8")
+    page = (Path(minipeft.__file__).parents[1] / "docs" / "peft-files.md").read_text(encoding="utf-8")
     (listing,) = [block.split("```")[0] for block in page.split("```python\n") if block.startswith("class Scaling")]
     names = {"Method": Scaling, "Scaled": Scaled, "np": np}  # to_peft and from_peft are the listing's, the rest is ours
     exec(listing, names)
