@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
 from matplotlib.textpath import text_to_path
 
@@ -51,7 +52,7 @@ class Pen:
     def patch(self, patch, paths=()):
         if paths:
             patch.set_gid("trained " + " ".join(paths))
-        return self.axes.add_patch(patch)
+        return self.axes.add_artist(patch)  # add_patch would fit the limits to it, which are those of the page
 
     def text(self, x, y, text, size=9, color=INK, ha="center", va="center", weight="normal", pad=None, **more):
         """pad: a background of this colour, where the text stands on a wire or on hatching."""
@@ -72,6 +73,9 @@ class Pen:
         shape = Polygon(points, fc=face, ec=edge or edge_of(face), lw=0.8, zorder=2, hatch=hatch, joinstyle="round")
         self.patch(shape, paths)
 
+    def line(self, xs, ys, **look):
+        self.axes.add_artist(Line2D(xs, ys, ls="-", **look))
+
     def wire(self, *points, color=LINE, head=True, lw=1.1):
         """A line through the points; with a head, an arrow."""
         points = [point for i, point in enumerate(points) if not i or point != points[i - 1]]
@@ -85,14 +89,14 @@ class Pen:
             self.patch(Polygon([(x1, y1), *sides], fc=color, ec="none", zorder=3))
             points = [*points[:-1], (x1 - 2 * dx, y1 - 2 * dy)]
         xs, ys = zip(*points, strict=True)
-        self.axes.plot(xs, ys, color=color, lw=lw, ls="-", solid_joinstyle="round", solid_capstyle="butt", zorder=1.5)
+        self.line(xs, ys, color=color, lw=lw, solid_joinstyle="round", solid_capstyle="butt", zorder=1.5)
 
     def knot(self, x, y, sign="+", color=LINE, r=KNOT):
         """A small circle with a sign in it."""
-        self.axes.add_patch(Circle((x, y), r, fc="white", ec=color, lw=1, zorder=3))
+        self.patch(Circle((x, y), r, fc="white", ec=color, lw=1, zorder=3))
         if sign == "+":  # drawn, so that it stands in the middle
             for dx, dy in ((0.55 * r, 0), (0, 0.55 * r)):
-                self.axes.plot((x - dx, x + dx), (y - dy, y + dy), color=color, lw=1.1, ls="-", zorder=4)
+                self.line((x - dx, x + dx), (y - dy, y + dy), color=color, lw=1.1, zorder=4)
         else:
             self.text(x, y, sign, 9, color, va="center_baseline")
 
