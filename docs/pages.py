@@ -11,8 +11,9 @@ import reference
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = {  # the pages of docs/, in the order of the navigation
-    "questions": "Questions people ask", "instruments": "Instruments", "huggingface": "Hugging Face", "peft-files": "Files of peft",
-    "speed": "Speed", "data": "Data", "design": "Design", "teaching": "Teaching", "contributing": "Contributing",
+    "questions": "Questions people ask", "instruments": "Instruments", "huggingface": "Hugging Face",
+    "peft-files": "Files of peft", "speed": "Speed", "data": "Data", "design": "Design", "teaching": "Teaching",
+    "contributing": "Contributing",
 }  # fmt: skip
 
 

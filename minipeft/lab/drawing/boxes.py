@@ -73,7 +73,9 @@ class Boxes:
     def taper(self, name, parameters, wide_below, hatched=False, least=0):
         """A matrix that makes its input narrow (wide_below) or wide again: its edges are the widths of the two."""
         size, body = " + ".join(dims(p) for p in parameters), 8 if self.small else 9
-        wide = max(22 if self.small else 42, width(size, 7) + (22 if hatched else 14) if not self.small else 0, least)
+        room = 0 if self.small else width(size, 7) + (16 if hatched else 8)
+        fits = room / 0.78  # the size stands near the wide edge, where a taper is at least 0.78 as wide
+        wide = max(22 if self.small else 42, fits, least)
         narrow, h = max(width(name, body) + 7, 0.42 * wide), 14 if self.small else 25
         wide, face = max(wide, narrow + 12), self.face(parameters)
         below, above = (wide, narrow) if wide_below else (narrow, wide)
