@@ -2,10 +2,12 @@
 
 import re
 import sys
+from itertools import zip_longest
 from pathlib import Path
 
 from pygments.styles import get_style_by_name
 from pygments.token import STANDARD_TYPES, Text
+from sphinx.errors import ExtensionError
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
@@ -54,7 +56,7 @@ def stacked(table):
     """Marks a table with much text: on a phone its rows stand one under the other, each cell with its heading."""
     heads = [words(head) for head in re.findall(r"<th\b.*?</th>", table[0], re.DOTALL)]
     longest = max(len(words(row)) for row in re.findall(r"<tr\b.*?</tr>", table[0], re.DOTALL))
-    if len(heads) < 2 or longest < 90:
+    if len(heads) < 2 or (longest < 90 and unbreakable(table[0]) < 45):
         return table[0]
 
     def named(row):
@@ -64,8 +66,49 @@ def stacked(table):
     return re.sub(r"<tr\b.*?</tr>", named, table[0], flags=re.DOTALL).replace("<table", '<table data-stacked=""', 1)
 
 
+def unbreakable(table):
+    """Columns of text that the table needs at least: the longest word of each of its columns, together."""
+    rows = [
+        re.findall(r"<t[dh]\b.*?</t[dh]>", row, re.DOTALL) for row in re.findall(r"<tr\b.*?</tr>", table, re.DOTALL)
+    ]
+    return sum(
+        max(len(word) for cell in column for word in [*words(cell).split(), ""])
+        for column in zip_longest(*rows, fillvalue="")
+    )
+
+
 def words(shown):
     return re.sub("<[^>]*>", "", shown).strip()
+
+
+FOLDERS = {"notebooks/exercises": "../{}.html", "notebooks/solutions": "../{}.html", "source/tests": "../index.html"}
+
+
+FIGURE = re.compile(
+    r'<div (?=class="cell_output(?:(?!<div class="cell|</section>).)*?<img)', re.DOTALL
+)  # printed lines before it, too
+
+
+def neighbours(app, pagename, templatename, context, doctree):
+    """Pages that the navigation does not list: the one before, the one after, and where they belong in it."""
+    folder, _, name = pagename.rpartition("/")
+    if folder not in FOLDERS:
+        return
+    pages = sorted(page for page in app.env.found_docs if page.rpartition("/")[0] == folder)
+    at = pages.index(pagename)
+    for key, page in (("prev", pages[at - 1] if at else None), ("next", dict(enumerate(pages)).get(at + 1))):
+        if page:
+            title = app.env.titles[page].astext()
+            context[key] = {"link": app.builder.get_relative_uri(pagename, page), "title": title}
+    home = f'<a class="reference internal" href="{FOLDERS[folder].format(name)}">'
+    tree, marked = re.subn(
+        f'<li class="([^"]*)">{re.escape(home)}',
+        rf'<li class="\1 current-page">{home}',
+        context["furo_navigation_tree"],
+    )
+    if not marked:
+        raise ExtensionError(f"{pagename}: the navigation has no {home}")
+    context["furo_navigation_tree"] = tree
 
 
 def accessible(app, pagename, templatename, context, doctree):
@@ -75,13 +118,12 @@ def accessible(app, pagename, templatename, context, doctree):
         context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
     if "body" in context:
         body = context["body"].replace("<pre>", '<pre tabindex="0">')
-        body = re.sub(
-            r'<div (class="cell_output[^"]*">\s*<img)', r'<div tabindex="0" \1', body
-        )  # wide figures on a phone
+        body = FIGURE.sub(r'<div tabindex="0" ', body)  # wide figures on a phone
         body = body.replace(' aria-label="Toggle hidden content"', "")  # the summary has words of its own
         context["body"] = body.replace('<div class="table-wrapper', '<div tabindex="0" class="table-wrapper')
 
 
 def setup(app):
+    app.connect("html-page-context", neighbours, priority=899)
     app.connect("html-page-context", accessible, priority=900)
     app.connect("html-page-context", lean, priority=901)
