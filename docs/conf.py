@@ -40,16 +40,42 @@ def plain_tokens():
 PLAIN = re.compile(rf'<span class="(?:{"|".join(plain_tokens())})">((?:<a [^>]*>)?[^<]*(?:</a>)?)</span>')
 
 
+AFTER_FORMULA = re.compile(r"((?:</span>){5})(?=[.,;:!?)])")  # where no line may end, as a word joiner says
+
+
 def lean(app, pagename, templatename, context, doctree):
     """A lesson on a phone should be short: no marks around names and signs that have no colour of their own."""
     if "body" in context:
         body = re.sub(r"<table\b.*?</table>", stacked, context["body"], flags=re.DOTALL)
         body = PLAIN.sub(r"\1", body)
+        body = AFTER_FORMULA.sub("\\1&#8288;", body)
         body = re.sub(
             r'(<span class="(\w+)">[^<\n]*)</span>(?:<span class="\2">([^<\n]*)</span>)', r"\1\3</span>", body
         )
         body = re.sub(r'(<div class="cell(?:_input|_output)?) docutils container', r"\1 container", body)
+        if pagename == "reference/commands":
+            body = re.sub(r"(<pre[^>]*>)<span></span>(usage: .*?)</pre>", fitting, body, flags=re.DOTALL)
         context["body"] = body.replace('<math xmlns="http://www.w3.org/1998/Math/MathML"', "<math")
+
+
+def fitting(shown):
+    """What --help prints, for any width: lines that argparse has broken are whole again, and options are marked."""
+    entries = [""]
+    for line in shown[2].rstrip().split("\n"):
+        begins, last = len(line) - len(line.lstrip()), entries[-1]
+        if begins >= 10:  # goes on with the usage, or with the words on an option
+            whole = last.startswith("usage:") or OPTION.fullmatch(last)
+            entries[-1] += " " * (1 if whole else 2) + line.strip()
+        elif line and not begins and last and last[0] != " " and last[-1] not in ".:":
+            entries[-1] += f" {line}"
+        else:
+            entries.append(line)
+    marked = [OPTION.sub(r'<span class="option"><b>\1</b>\2</span>', entry) or "\n" for entry in entries[1:]]
+    lines = [entry if entry[0] in "<\n" else f"<span>{entry}</span>" for entry in marked]
+    return f"{shown[1]}{''.join(lines)}</pre>"
+
+
+OPTION = re.compile(r"( +\S.*?) {2,}(\S.*)")
 
 
 def stacked(table):
@@ -61,7 +87,12 @@ def stacked(table):
 
     def named(row):
         left = iter(heads)
-        return re.sub("<td", lambda _: f'<td data-head="{next(left)}"', row[0])
+        return re.sub(r"<td\b(.*?</td>)", lambda cell: marked(cell[1], next(left)), row[0], flags=re.DOTALL)
+
+    def marked(cell, head):  # a short one stays in one line, on a screen that is wide enough
+        text = words(f"<td{cell}")
+        short = " data-short" if len(text) <= 16 and re.search(r"[ .*]", text) else ""
+        return f'<td data-head="{head}"{short}{cell}'
 
     return re.sub(r"<tr\b.*?</tr>", named, table[0], flags=re.DOTALL).replace("<table", '<table data-stacked=""', 1)
 

@@ -148,7 +148,7 @@ def notebook(lesson, course):
     items.append(
         f'<li><a class="download" href="../download/{lesson.stem}.ipynb" download>Download the notebook</a></li>'
     )
-    items.append('<li><a href="../course.html">Map of the course</a></li>')
+    items.append('<li><a href="../course.html">Map</a></li>')
     bar = f'<ul class="bar">{"".join(items)}</ul>'
     first = content["cells"][0]
     title, _, rest = "".join(first["source"]).partition("\n")
@@ -342,12 +342,12 @@ beside its code.</p>
 <li><a href="source/index.html">all modules</a></li>
 </ul></li>
 <li><h2><a href="#use-it">Use it</a></h2>
-<p>One command fine-tunes on a text of yours, as one file that can be switched off:</p>
+<p>One command teaches the model a text of yours; what it has learned is one small file:</p>
 <ul>
 <li><a href="#use-it">one command to try it</a></li>
 <li><a href="docs/huggingface.html#one-text-one-command">LoRA on your own GPT-2</a></li>
 <li><a href="reference/methods.html">all methods side by side</a></li>
-<li><a href="docs/questions.html">questions people ask</a>, as
+<li><a href="docs/questions.html">questions people ask</a>, such as
 <a href="docs/questions.html#why-a-random-and-b-zero-not-the-reverse-or-both-random">why B starts at zero</a></li>
 </ul></li>
 </ul>
