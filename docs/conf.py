@@ -70,6 +70,7 @@ def fitting(shown):
             entries[-1] += f" {line}"
         else:
             entries.append(line)
+    entries = [re.sub(r"(?<!\w)--[a-z][\w-]*", r'<span class="flag">\g<0></span>', entry) for entry in entries]
     marked = [OPTION.sub(r'<span class="option"><b>\1</b>\2</span>', entry) or "\n" for entry in entries[1:]]
     lines = [entry if entry[0] in "<\n" else f"<span>{entry}</span>" for entry in marked]
     return f"{shown[1]}{''.join(lines)}</pre>"
@@ -79,22 +80,28 @@ OPTION = re.compile(r"( +\S.*?) {2,}(\S.*)")
 
 
 def stacked(table):
-    """Marks a table with much text: on a phone its rows stand one under the other, each cell with its heading."""
+    """Marks a table with much text: on a phone its rows stand one under the other, each cell with its heading.
+
+    In every table with a heading, a short cell stays in one line.
+    """
     heads = [words(head) for head in re.findall(r"<th\b.*?</th>", table[0], re.DOTALL)]
     longest = max(len(words(row)) for row in re.findall(r"<tr\b.*?</tr>", table[0], re.DOTALL))
-    if len(heads) < 2 or (longest < 90 and unbreakable(table[0]) < 45):
+    if len(heads) < 2:
         return table[0]
+    wide = longest >= 90 or unbreakable(table[0]) >= 45
 
-    def named(row):
+    def row_of_cells(row):
         left = iter(heads)
         return re.sub(r"<td\b(.*?</td>)", lambda cell: marked(cell[1], next(left)), row[0], flags=re.DOTALL)
 
-    def marked(cell, head):  # a short one stays in one line, on a screen that is wide enough
+    def marked(cell, head):
         text = words(f"<td{cell}")
         short = " data-short" if len(text) <= 16 and re.search(r"[ .*]", text) else ""
-        return f'<td data-head="{head}"{short}{cell}'
+        named = f' data-head="{head}"' if wide else ""
+        return f"<td{named}{short}{cell}"
 
-    return re.sub(r"<tr\b.*?</tr>", named, table[0], flags=re.DOTALL).replace("<table", '<table data-stacked=""', 1)
+    table = re.sub(r"<tr\b.*?</tr>", row_of_cells, table[0], flags=re.DOTALL)
+    return table.replace("<table", '<table data-stacked=""', 1) if wide else table
 
 
 def unbreakable(table):
