@@ -202,10 +202,11 @@ def solved(content):
             text = re.sub(r"\s+Answer first, then run the next\s+cell\.", "", text)
         cell["source"] = text
     title, introduction, *rest = content["cells"][0]["source"].split("\n\n")
-    if not introduction.startswith("Each exercise"):
-        raise ValueError(f"{title}: the first paragraph is that of the exercises; it begins with `{introduction[:30]}`")
-    said = "The exercises with the answers filled in, and what each check says of them. An open question has no check."
-    content["cells"][0]["source"] = "\n\n".join([title, said, *rest])
+    if introduction.startswith("Each exercise"):  # which is said to who solves them
+        introduction = (
+            "The exercises with the answers filled in, and what each check says of them. An open question has no check."
+        )
+    content["cells"][0]["source"] = "\n\n".join([title, introduction, *rest])
     return content
 
 
