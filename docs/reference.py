@@ -12,11 +12,13 @@ from textwrap import indent
 import annotate
 from examples import EXAMPLES
 from typeset import Typesetter, mathematics
+from typeset import equations as equations_of
 
 import minipeft
 from minipeft.__main__ import COMMANDS
 from minipeft.__main__ import parse as parse_command
 from minipeft.interop.peft_methods import translation
+from minipeft.lab import count_parameters
 from minipeft.lab.diagram import draw
 from minipeft.lab.methods_table import sentence, trains
 
@@ -35,7 +37,7 @@ def pages(folder, lessons):
 
 
 def address_of(name):
-    module = annotate.everywhere().get(name)
+    module = annotate.home_of("", name) or annotate.everywhere().get(name)
     return f"../{annotate.address(module)}.html#py-{name}" if module else None
 
 
@@ -46,8 +48,8 @@ def title(text, line="="):
 def index(setter):
     out = [ROLE, title("Public names")]
     out.append(
-        "What ``from minipeft import ...`` brings. Every name has an example, and a test runs it. Each is linked to its "
-        "annotated source.\n"
+        "What ``from minipeft import ...`` brings. Every name has an example, and a test runs it. Those of the model, the "
+        "methods, training and writing are linked to their annotated source.\n"
     )
     for home, heading in GROUPS.items():
         out.append(title(heading, "-"))
@@ -83,6 +85,16 @@ def entry(setter, name, thing):
     return "\n\n".join(out) + "\n"
 
 
+class Named:
+    """A default, which is shown as its name if it is a function or a class: not as an address, another in each build."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __repr__(self):
+        return getattr(self.value, "__name__", repr(self.value))
+
+
 def raw(text):
     return ".. raw:: html\n\n" + indent(text, "   ")
 
@@ -90,28 +102,32 @@ def raw(text):
 def signature(name, thing):
     """As it is called, without annotations."""
     call = inspect.signature(thing)
-    kept = [p.replace(annotation=p.empty) for p in call.parameters.values() if p.name != "self"]
+    kept = [
+        p.replace(annotation=p.empty, default=Named(p.default) if p.default is not p.empty else p.empty)
+        for p in call.parameters.values()
+        if p.name != "self"
+    ]
     return f"{name}{call.replace(parameters=kept, return_annotation=inspect.Signature.empty)}"
 
 
 # Methods
 
 
-def layers_of(module):
-    """The classes of a module whose docstrings have equations for `forward` or `path`."""
-    nodes = annotate.definitions(annotate.modules()[module]).values()
-    return [node for node in nodes if annotate.ast.get_docstring(node) and isinstance(node, annotate.ast.ClassDef)]
-
-
 def equations(method):
-    """[(class, its equations forward)] of the layers in the module of a method."""
-    module, found = method.__module__.removeprefix("minipeft."), []
-    for node in layers_of(module):
-        rows = [line.strip() for line in annotate.ast.get_docstring(node).splitlines() if line.startswith("    ")]
-        pieces = [piece.strip(" ,;") for row in rows for piece in re.split(" {3,}", row)]
-        pieces = [piece for piece in pieces if re.match(r"[^ ]+ = ", piece) and not annotate.is_gradient(piece)]
-        if pieces and node.name not in annotate.settings_of(module):
-            found.append((node.name, pieces))
+    """[(class, its equations)]: those forward of the layers in the module of a method, and all that stand in its own class.
+
+    Raises: ValueError where there are none
+    """
+    module = method.__module__.removeprefix("minipeft.")
+    settings, nodes = annotate.settings_of(module), annotate.definitions(annotate.modules()[module]).values()
+    found = []
+    for node in nodes:
+        if isinstance(node, annotate.ast.ClassDef) and (node.name not in settings or node.name == method.__name__):
+            doc, own = annotate.ast.get_docstring(node) or "", node.name in settings
+            pieces = equations_of(doc, lambda equation, own=own: own or not annotate.is_gradient(equation))
+            found += [(node.name, pieces)] if pieces else []
+    if not found:
+        raise ValueError(f"{method.__name__} has no equation: write one into its docstring, or into that of its layer")
     return found
 
 
@@ -126,7 +142,7 @@ def drawn(name):
     from minipeft import METHODS, get_peft_model, load_base
 
     model = get_peft_model(load_base("english", "float32"), METHODS[name]())
-    return (draw(model), *counted(model))
+    return (draw(model), *count_parameters(model))
 
 
 def methods(setter, folder):
@@ -158,9 +174,11 @@ def methods(setter, folder):
             "",
         ]
         for layer, rows in equations(method):
-            out += [f"``{layer}``:", "", *(f"{math}\n" for math in mathematics(rows))]
-        alt = " ".join(picture.alt.split())
-        out.append(f".. image:: {name}.png\n   :alt: {alt}\n   :class: drawing\n")
+            out += [f"``{layer}``:", ""] if layer != method.__name__ else []
+            out += [f"{math}\n" for math in mathematics(rows, setter.text)]
+        alt, width = " ".join(picture.alt.split()), width_of(folder / f"{name}.png")
+        # an image with a width is linked to its file, where a phone can show it larger
+        out.append(f".. image:: {name}.png\n   :alt: {alt}\n   :class: drawing\n   :width: {width}px\n")
     return "\n".join(out)
 
 
@@ -177,13 +195,12 @@ def table(methods):
             peft_name(method),
         ]
         rows.append("\n".join(f"   {'* ' if not i else '  '}- {cell}" for i, cell in enumerate(cells)))
-    return ".. list-table::\n   :header-rows: 1\n\n" + "\n".join(rows) + "\n"
+    return ".. list-table::\n   :header-rows: 1\n   :widths: 17 26 15 14 9 19\n   :width: 100%\n\n" + "\n".join(rows) + "\n"
 
 
-def counted(model):
-    """(numbers that are trained, all numbers)"""
-    sizes = {id(p): (p.data.size, p.requires_grad) for _, p in model.named_parameters()}.values()
-    return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)
+def width_of(png):
+    """Of a PNG, in pixels: the first number of its first chunk."""
+    return int.from_bytes(png.read_bytes()[16:20], "big")
 
 
 # Commands

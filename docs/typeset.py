@@ -135,7 +135,7 @@ class Typesetter:
 
     def rst(self, doc, which=lambda equation: True, prose=True, literal=False):
         """A docstring, with those of its equations for which `which` is true; or, without `prose`, these alone."""
-        math = mathematics(equations(doc, which), self.text)
+        math = [] if literal else mathematics(equations(doc, which), self.text)
         if not prose:
             return "\n\n".join(math)
         out, settings, fields = [], [], []
@@ -238,7 +238,7 @@ def mathematics(pieces, plain):
         if kind == "head":
             blocks += [plain(text), []]
         elif kind == "note":
-            blocks[-1] += [rf"&\quad{{\small {tex(line)}}}" for line in wrap(text, 44)]
+            blocks[-1] += [rf"&\quad{{\small {tex(line)}}}" for line in wrap(text, 48)]
         else:
             blocks += [] if blocks and isinstance(blocks[-1], list) else [[]]
             blocks[-1] += [at_its_sign(line) for line in lines_of(text)]

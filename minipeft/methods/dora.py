@@ -22,9 +22,9 @@ class DoRALinear(LoRALinear):
 
     V is formed for its norm; the gradient of a whole weight, xᵀ dy, never is.
 
-    The norm depends on A and B.  The paper (§ 4.3) and peft take it as a constant on the way back, which saves the last
-    line; their gradient is then not the derivative of the loss but of a surrogate, the loss with n held as it is, and
-    this is what gradcheck compares it with.  With detach_norm=False it is the derivative of the loss itself.
+    The norm depends on A and B.  The paper (§ 4.3) and peft take it as a constant on the way back, which saves dn and
+    what follows from it; their gradient is then not the derivative of the loss but of a surrogate, the loss with n held
+    as it is, and this is what gradcheck compares it with.  With detach_norm=False it is the derivative of the loss itself.
 
     Dropout as in peft: x̃ = dropout(x) goes the way above, and what it took, x − x̃, through the plain W.
 

@@ -61,7 +61,7 @@ class LastBlocks(Method):
     """Train all of the last k blocks, and nothing else: what was done before there was PEFT (Lee et al., 2019).
 
         y = x W + b
-        dW = xᵀ dy,   db = Σ dy                                   (in the blocks h_l with l > L − k, of L = n_layer)
+        dW = xᵀ dy,   db = Σ dy                                   (every Linear of the last k blocks)
 
     The blocks below run forward only, and keep nothing for backward.  Embeddings, head and ln_f stay as they are.
 

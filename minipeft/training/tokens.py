@@ -42,8 +42,8 @@ CACHE = 100_000  # words whose tokens are kept while a text is encoded, since mo
 class Tokens:
     """V tokens: the 256 bytes, in GPT-2's order, and one for each merge.
 
-    vocab: id -> bytes
-    merges: (left, right) -> the id of the two in one; the lower it is, the earlier the merge
+    - `.vocab`: id -> bytes
+    - `.merges`: (left, right) -> the id of the two in one; the lower it is, the earlier the merge
     """
 
     def __init__(self, merges=()):
