@@ -206,3 +206,13 @@ def test_what_is_indented_without_an_equation_is_refused():
 def test_equations_are_aligned_at_their_sign(line, row):
     [block] = typeset.mathematics([("equation", line)], str)
     assert row in block
+
+
+WIDE = 88  # columns of code in the text column of the site; what is longer goes out of sight to the right
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_code_fits_into_the_column_of_the_page(page):
+    text = page.read_text("utf-8")
+    blocks = [*re.findall(r"^```.*\n((?:.*\n)*?)```", text, re.M), *re.findall(r"^(?: {4}.*\n)+", text, re.M)]
+    assert [line for block in blocks for line in block.splitlines() if len(line) > WIDE] == []
