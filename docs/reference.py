@@ -11,7 +11,7 @@ from textwrap import indent
 
 import annotate
 from examples import EXAMPLES
-from typeset import Typesetter, mathematics
+from typeset import Typesetter, escaped, mathematics
 from typeset import equations as equations_of
 
 import minipeft
@@ -187,15 +187,15 @@ def table(methods):
     for name, method in methods.items():
         targets = getattr(method(), "targets", None)
         targets = (targets,) if isinstance(targets, str) else targets
-        acts = ", ".join(f"``{target}``" for target in targets) if targets else "the model"
+        acts = ", ".join(unbroken(target) for target in targets) if targets else "the model"
         cells = [f":ref:`{method.__name__} <method-{name}>`", Typesetter().text(trains(method)), acts]
         cells += [
-            "the base" if method.identity_at_init else "not the base",
+            "the\u00a0base" if method.identity_at_init else "not\u00a0the\u00a0base",
             "yes" if method.merges else "no",
             peft_name(method),
         ]
         rows.append("\n".join(f"   {'* ' if not i else '  '}- {cell}" for i, cell in enumerate(cells)))
-    return ".. list-table::\n   :header-rows: 1\n   :widths: 17 26 15 14 9 19\n   :width: 100%\n\n" + "\n".join(rows) + "\n"
+    return ".. list-table::\n   :header-rows: 1\n   :widths: auto\n\n" + "\n".join(rows) + "\n"
 
 
 def width_of(png):
@@ -207,20 +207,52 @@ def width_of(png):
 
 
 def commands():
-    out = [title("The command line")]
-    out.append("Each command's own help, as it prints it.\n")
+    out = [ROLE, title("The command line")]
+    out.append("Each command's own help.\n")
     for name, about in {"": "", **COMMANDS}.items():
         out.append(title(f"minipeft {name}".strip(), "-"))
         if about:
             out.append(f"To {about}." + "\n")
-        out.append(".. code-block:: text\n\n" + indent(help_of(name), "   ") + "\n")
+        out += [part_of_help(part) + "\n" for part in re.split(r"\n{2,}", help_of(name))]
     return "\n".join(out)
 
 
+def part_of_help(part):
+    """What argparse prints between two empty lines: the usage, a list of options under its heading, or a paragraph."""
+    first, *rest = part.splitlines()
+    if first.startswith("usage: "):
+        usage = re.sub(r"\n +", "\n    ", part)
+        usage = re.sub(r".{30}[^,\n]*,(?=\w.{9})", r"\g<0>\n        ", usage)  # a choice of many
+        return ".. code-block:: text\n\n" + indent(usage, "   ")
+    if not first.endswith(":") or not all(line.startswith("  ") for line in rest):
+        return options_in(" ".join(part.split()))
+    entries = []
+    for line in rest:
+        deep, name, text = re.fullmatch(r"( +)(\S.*?)(?: {2,}(\S.*))?", line).groups()
+        if len(deep) <= 4:
+            entries.append([name, text or ""])
+        else:
+            entries[-1][1] += " " + line.strip()
+    listed = [f"``{name}``\n   {options_in(text.strip())}" for name, text in entries if text]
+    return "\n".join([f"{first}\n", *listed])
+
+
+def options_in(text):
+    """Text with its options as code: two hyphens would become a dash."""
+    pieces = re.split(r"(?<![\w-])(--[a-z][\w-]*)", text)
+    return "".join(unbroken(piece) if i % 2 else escaped(piece) for i, piece in enumerate(pieces))
+
+
+def unbroken(code):
+    """A few letters of code that stay on one line, without a link."""
+    shown = html.escape(code)
+    return rf'\ :raw-html:`<code class="docutils literal notranslate" style="white-space: nowrap">{shown}</code>`\ '
+
+
 def help_of(name):
-    """What `minipeft NAME --help` prints, on a screen of 88 columns, which fit into the page."""
+    """What `minipeft NAME --help` prints, on a screen of 66 columns: its usage fits on a phone."""
     before, printed = os.environ.get("COLUMNS"), io.StringIO()
-    os.environ["COLUMNS"] = "88"
+    os.environ["COLUMNS"] = "66"
     try:
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
             parse_command([*([name] if name else []), "--help"])

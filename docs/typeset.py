@@ -227,7 +227,7 @@ def equations(doc, which=lambda equation: True):
 
 def is_equation(piece):
     """Or a remark: in brackets, or in words with no sign between two sides."""
-    words = re.search(r"(?<!_\{)\\text\{", tex(piece))
+    words = re.search(r"(?<!_\{)\\text\{", tex(re.sub(r"\[[^]]*\]", "", piece)))
     return bool(RELATION.match(piece)) or not (words or re.fullmatch(r"\([^()]*\)", piece))
 
 
