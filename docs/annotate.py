@@ -15,6 +15,7 @@ from pygments.lexers import PythonLexer
 from pygments.token import STANDARD_TYPES, Name
 from typeset import Typesetter, cited
 
+import minipeft
 from minipeft import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,7 +68,9 @@ def names_in(module):
 
 
 def home_of(home, name):
-    """The module in which a name that is imported from `home`, a module or a package, is defined."""
+    """The module in which a name that is imported from `home`, a module or a package ("": minipeft), is defined."""
+    if not home and name in minipeft.__all__:
+        home = getattr(getattr(minipeft, name), "__module__", "").removeprefix("minipeft.")
     inside = [module for module in modules() if module == home or module.startswith(home + ".")]
     return next((module for module in inside if name in definitions(modules()[module])), None)
 
@@ -93,6 +96,7 @@ def link(module, target, name):
 def listing(module, code):
     """Python as HTML, each name that is defined on one of the pages a link."""
     names, out, defines = names_in(module), [], False
+    code = re.sub(r" +# (fmt: skip|noqa\b.*)$", "", code, flags=re.MULTILINE)  # said to the formatter, not to a reader
     tokens = list(PythonLexer(ensurenl=False, stripnl=False).get_tokens(code))
     for i, (kind, text) in enumerate(tokens):
         before = tokens[i - 1][1] if i else ""
@@ -120,15 +124,33 @@ def keyword(tokens, i):
 
 @cache
 def tests():
-    """[(file, name of the test, line, its names)]"""
+    """[(file, name of the test, line, {(module, name) that it uses})]"""
     found = []
     for file in sorted((ROOT / "tests").glob("test_*.py")):
-        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        names, imported = imports(tree)
+        for node in tree.body:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-                names |= {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
-                found.append((file.name, node.name, node.lineno, names))
+                used = {names[n.id] for n in ast.walk(node) if isinstance(n, ast.Name) and n.id in names}
+                used |= {(imported[n.value.id], n.attr) for n in ast.walk(node) if isinstance(n, ast.Attribute)
+                         and isinstance(n.value, ast.Name) and n.value.id in imported}  # fmt: skip
+                found.append((file.name, node.name, node.lineno, used))
     return found
+
+
+def imports(tree):
+    """({name: (module, name there)}, {name: module}) of what a test takes from the modules that have a page."""
+    names, imported = {}, {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "minipeft":
+            home = node.module.partition(".")[2]
+            for alias in node.names:
+                module = f"{home}.{alias.name}".removeprefix(".")
+                if module in modules():
+                    imported[alias.asname or alias.name] = module
+                elif target := home_of(home, alias.name):
+                    names[alias.asname or alias.name] = (target, alias.name)
+    return names, imported
 
 
 @cache
@@ -141,20 +163,20 @@ def specimens():
 
 
 def checked_by(module, name, methods=()):
-    """[(file, test, line)]: the check by finite differences, where there is one, then tests with this name in them."""
+    """[(file, test, line)]: the check by finite differences, where there is one, then tests that use what has this name."""
     gradient = [t for t in tests() if t[1] == "test_gradients_are_those_of_finite_differences"]
     general = [t for t in gradient if t[0] == "test_layers.py" and name in specimens()]
     general += [t for t in gradient if t[0] == "test_methods.py" and name in methods]
     folder, _, stem = module.rpartition(".")
     own = [f"test_{stem}.py", f"test_{folder}.py", *(["test_layers.py", "test_module.py"] if folder == "model" else [])]
-    named = [t for t in tests() if name in t[3] and t not in general and (t[0] in own or about(t[1], name, stem))]
-    named.sort(key=lambda t: (not about(t[1], name, stem), own.index(t[0]) if t[0] in own else len(own)))
+    named = [t for t in tests() if (module, name) in t[3] and t not in general and (t[0] in own or about(t[1], name))]
+    named.sort(key=lambda t: (not about(t[1], name), own.index(t[0]) if t[0] in own else len(own)))
     return [t[:3] for t in [*general, *named]]
 
 
-def about(test, name, stem):
-    """Does the name of a test name this class, function or module?"""
-    return name.lower() in test.lower() or stem in test
+def about(test, name):
+    """Does the name of a test have this class or function in it, as words?"""
+    return f"_{name.lower()}_" in f"{test.lower()}_"
 
 
 def settings_of(module):
@@ -227,7 +249,9 @@ def page(module, lessons):
     nodes = list(definitions(tree).values())
     row(setter.rst(doc(tree), literal=True), begin(nodes[0]) if nodes else len(lines))
     for node in nodes:
-        if at < begin(node):
+        if any(
+            line and not line.startswith("#") for line in lines[at : begin(node)]
+        ):  # a comment alone goes with the next
             row("", begin(node))
         out.append(f".. _{module}.{node.name}:\n\n.. rst-class:: name\n\n{node.name}\n{'-' * len(node.name)}\n")
         out.append(f'.. raw:: html\n\n   <span class="anchor" id="py-{node.name}"></span>\n')
@@ -237,11 +261,11 @@ def page(module, lessons):
             functions = [n for n in node.body if isinstance(n, ast.FunctionDef)]
             split = bool(FORWARD & {n.name for n in functions})
             first = functions.pop(0) if functions and functions[0].name == "__init__" else None
+            begins = setter.rst(doc(first)) if first else ""
             end = first.end_lineno if first else node.end_lineno
             tested = indent(links_to_tests(module, node.name), "   ")
-            prose = setter.rst(said, lambda equation, split=split: not split) + (
-                f"\n\n.. raw:: html\n\n{tested}" if tested else ""
-            )
+            prose = "\n\n".join(filter(None, [setter.rst(said, lambda equation, split=split: not split), begins]))
+            prose += f"\n\n.. raw:: html\n\n{tested}" if tested else ""
             row(prose, min([end, *(begin(n) for n in functions)]))
             said_of = said
         for n in functions:  # the equations of gradients stand beside backward, the others beside forward

@@ -95,6 +95,9 @@ def zipped(path):
 
 
 def main():
+    if not HTML.exists():
+        print(f"{HTML} is missing: python docs/build.py makes it, and says why if it cannot")
+        return 1
     bad, pages, links, (lesson, shared) = check(HTML)
     print(*bad, sep="\n", end="\n" * bool(bad))
     print(f"The largest lesson is {lesson:,} bytes of HTML; CSS and JavaScript are {shared:,} bytes, gzipped.")

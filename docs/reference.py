@@ -11,12 +11,14 @@ from textwrap import indent
 
 import annotate
 from examples import EXAMPLES
-from typeset import Typesetter, mathematics
+from typeset import Typesetter, escaped, mathematics
+from typeset import equations as equations_of
 
 import minipeft
 from minipeft.__main__ import COMMANDS
 from minipeft.__main__ import parse as parse_command
 from minipeft.interop.peft_methods import translation
+from minipeft.lab import count_parameters
 from minipeft.lab.diagram import draw
 from minipeft.lab.methods_table import sentence, trains
 
@@ -35,7 +37,7 @@ def pages(folder, lessons):
 
 
 def address_of(name):
-    module = annotate.everywhere().get(name)
+    module = annotate.home_of("", name) or annotate.everywhere().get(name)
     return f"../{annotate.address(module)}.html#py-{name}" if module else None
 
 
@@ -46,8 +48,8 @@ def title(text, line="="):
 def index(setter):
     out = [ROLE, title("Public names")]
     out.append(
-        "What ``from minipeft import ...`` brings. Every name has an example, and a test runs it. Each is linked to its "
-        "annotated source.\n"
+        "What ``from minipeft import ...`` brings. Every name has an example, and a test runs it. Those of the model, the "
+        "methods, training and writing are linked to their annotated source.\n"
     )
     for home, heading in GROUPS.items():
         out.append(title(heading, "-"))
@@ -83,6 +85,16 @@ def entry(setter, name, thing):
     return "\n\n".join(out) + "\n"
 
 
+class Named:
+    """A default, which is shown as its name if it is a function or a class: not as an address, another in each build."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __repr__(self):
+        return getattr(self.value, "__name__", repr(self.value))
+
+
 def raw(text):
     return ".. raw:: html\n\n" + indent(text, "   ")
 
@@ -90,28 +102,32 @@ def raw(text):
 def signature(name, thing):
     """As it is called, without annotations."""
     call = inspect.signature(thing)
-    kept = [p.replace(annotation=p.empty) for p in call.parameters.values() if p.name != "self"]
+    kept = [
+        p.replace(annotation=p.empty, default=Named(p.default) if p.default is not p.empty else p.empty)
+        for p in call.parameters.values()
+        if p.name != "self"
+    ]
     return f"{name}{call.replace(parameters=kept, return_annotation=inspect.Signature.empty)}"
 
 
 # Methods
 
 
-def layers_of(module):
-    """The classes of a module whose docstrings have equations for `forward` or `path`."""
-    nodes = annotate.definitions(annotate.modules()[module]).values()
-    return [node for node in nodes if annotate.ast.get_docstring(node) and isinstance(node, annotate.ast.ClassDef)]
-
-
 def equations(method):
-    """[(class, its equations forward)] of the layers in the module of a method."""
-    module, found = method.__module__.removeprefix("minipeft."), []
-    for node in layers_of(module):
-        rows = [line.strip() for line in annotate.ast.get_docstring(node).splitlines() if line.startswith("    ")]
-        pieces = [piece.strip(" ,;") for row in rows for piece in re.split(" {3,}", row)]
-        pieces = [piece for piece in pieces if re.match(r"[^ ]+ = ", piece) and not annotate.is_gradient(piece)]
-        if pieces and node.name not in annotate.settings_of(module):
-            found.append((node.name, pieces))
+    """[(class, its equations)]: those forward of the layers in the module of a method, and all that stand in its own class.
+
+    Raises: ValueError where there are none
+    """
+    module = method.__module__.removeprefix("minipeft.")
+    settings, nodes = annotate.settings_of(module), annotate.definitions(annotate.modules()[module]).values()
+    found = []
+    for node in nodes:
+        if isinstance(node, annotate.ast.ClassDef) and (node.name not in settings or node.name == method.__name__):
+            doc, own = annotate.ast.get_docstring(node) or "", node.name in settings
+            pieces = equations_of(doc, lambda equation, own=own: own or not annotate.is_gradient(equation))
+            found += [(node.name, pieces)] if pieces else []
+    if not found:
+        raise ValueError(f"{method.__name__} has no equation: write one into its docstring, or into that of its layer")
     return found
 
 
@@ -126,7 +142,7 @@ def drawn(name):
     from minipeft import METHODS, get_peft_model, load_base
 
     model = get_peft_model(load_base("english", "float32"), METHODS[name]())
-    return (draw(model), *counted(model))
+    return (draw(model), *count_parameters(model))
 
 
 def methods(setter, folder):
@@ -158,9 +174,11 @@ def methods(setter, folder):
             "",
         ]
         for layer, rows in equations(method):
-            out += [f"``{layer}``:", "", *(f"{math}\n" for math in mathematics(rows))]
-        alt = " ".join(picture.alt.split())
-        out.append(f".. image:: {name}.png\n   :alt: {alt}\n   :class: drawing\n")
+            out += [f"``{layer}``:", ""] if layer != method.__name__ else []
+            out += [f"{math}\n" for math in mathematics(rows, setter.text)]
+        alt, width = " ".join(picture.alt.split()), width_of(folder / f"{name}.png")
+        # an image with a width is linked to its file, where a phone can show it larger
+        out.append(f".. image:: {name}.png\n   :alt: {alt}\n   :class: drawing\n   :width: {width}px\n")
     return "\n".join(out)
 
 
@@ -169,41 +187,72 @@ def table(methods):
     for name, method in methods.items():
         targets = getattr(method(), "targets", None)
         targets = (targets,) if isinstance(targets, str) else targets
-        acts = ", ".join(f"``{target}``" for target in targets) if targets else "the model"
+        acts = ", ".join(unbroken(target) for target in targets) if targets else "the model"
         cells = [f":ref:`{method.__name__} <method-{name}>`", Typesetter().text(trains(method)), acts]
         cells += [
-            "the base" if method.identity_at_init else "not the base",
+            "the\u00a0base" if method.identity_at_init else "not\u00a0the\u00a0base",
             "yes" if method.merges else "no",
             peft_name(method),
         ]
         rows.append("\n".join(f"   {'* ' if not i else '  '}- {cell}" for i, cell in enumerate(cells)))
-    return ".. list-table::\n   :header-rows: 1\n\n" + "\n".join(rows) + "\n"
+    return ".. list-table::\n   :header-rows: 1\n   :widths: auto\n\n" + "\n".join(rows) + "\n"
 
 
-def counted(model):
-    """(numbers that are trained, all numbers)"""
-    sizes = {id(p): (p.data.size, p.requires_grad) for _, p in model.named_parameters()}.values()
-    return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)
+def width_of(png):
+    """Of a PNG, in pixels: the first number of its first chunk."""
+    return int.from_bytes(png.read_bytes()[16:20], "big")
 
 
 # Commands
 
 
 def commands():
-    out = [title("The command line")]
-    out.append("Each command's own help, as it prints it.\n")
+    out = [ROLE, title("The command line")]
+    out.append("Each command's own help.\n")
     for name, about in {"": "", **COMMANDS}.items():
         out.append(title(f"minipeft {name}".strip(), "-"))
         if about:
             out.append(f"To {about}." + "\n")
-        out.append(".. code-block:: text\n\n" + indent(help_of(name), "   ") + "\n")
+        out += [part_of_help(part) + "\n" for part in re.split(r"\n{2,}", help_of(name))]
     return "\n".join(out)
 
 
+def part_of_help(part):
+    """What argparse prints between two empty lines: the usage, a list of options under its heading, or a paragraph."""
+    first, *rest = part.splitlines()
+    if first.startswith("usage: "):
+        usage = re.sub(r"\n +", "\n    ", part)
+        usage = re.sub(r".{30}[^,\n]*,(?=\w.{9})", r"\g<0>\n        ", usage)  # a choice of many
+        return ".. code-block:: text\n\n" + indent(usage, "   ")
+    if not first.endswith(":") or not all(line.startswith("  ") for line in rest):
+        return options_in(" ".join(part.split()))
+    entries = []
+    for line in rest:
+        deep, name, text = re.fullmatch(r"( +)(\S.*?)(?: {2,}(\S.*))?", line).groups()
+        if len(deep) <= 4:
+            entries.append([name, text or ""])
+        else:
+            entries[-1][1] += " " + line.strip()
+    listed = [f"``{name}``\n   {options_in(text.strip())}" for name, text in entries if text]
+    return "\n".join([f"{first}\n", *listed])
+
+
+def options_in(text):
+    """Text with its options as code: two hyphens would become a dash."""
+    pieces = re.split(r"(?<![\w-])(--[a-z][\w-]*)", text)
+    return "".join(unbroken(piece) if i % 2 else escaped(piece) for i, piece in enumerate(pieces))
+
+
+def unbroken(code):
+    """A few letters of code that stay on one line, without a link."""
+    shown = html.escape(code)
+    return rf'\ :raw-html:`<code class="docutils literal notranslate" style="white-space: nowrap">{shown}</code>`\ '
+
+
 def help_of(name):
-    """What `minipeft NAME --help` prints, on a screen of 88 columns, which fit into the page."""
+    """What `minipeft NAME --help` prints, on a screen of 66 columns: its usage fits on a phone."""
     before, printed = os.environ.get("COLUMNS"), io.StringIO()
-    os.environ["COLUMNS"] = "88"
+    os.environ["COLUMNS"] = "66"
     try:
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
             parse_command([*([name] if name else []), "--help"])

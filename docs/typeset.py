@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from textwrap import indent, wrap
 
 PAPERS = {  # as a docstring cites it: where it is
     "Ba et al., 2016": "1607.06450",
@@ -38,25 +39,30 @@ FUNCTIONS = {
     "wte", "wpe", "onehot", "f",
 }  # fmt: skip
 TOKEN = re.compile(
-    r"(?P<root>√(?:\((?:[^()]|\([^()]*\))*\)|\w\u0302?))|(?P<space> +)|(?P<rest>\.\.\.|<-|[^A-Za-zα-ωΔΣ])"
-    r"|(?P<word>[A-Za-zα-ωΔΣ]+\u0302?(?:_[A-Za-z0-9]+)?(?:'s)?)"
+    r"(?P<root>√(?:\((?:[^()]|\([^()]*\))*\)|\w[\u0302\u0304]?))|(?P<space> +)|(?P<rest>\.\.\.|<-|\+=|: |[^A-Za-zα-ωΔΣ])"
+    r"|(?P<word>[A-Za-zα-ωΔΣ]+[\u0302\u0304]?(?:_[A-Za-z0-9]+)?(?:'s)?)"
 )
 SIGNS = {
-    "...": r"\dots ", "<-": r"\leftarrow ", "½": r"\tfrac12 ", "#": r"\#", "%": r"\%", "&": r"\&", "{": r"\{",
-    "}": r"\}", "ᵀ": r"^\top ", "−": "-", "‖": r"\|",
+    "...": r"\dots ", "<-": r"\leftarrow ", "+=": r"\mathrel{+}=", ": ": r"\colon ", ":": "{:}", "½": r"\tfrac12 ",
+    "#": r"\#", "%": r"\%", "&": r"\&", "{": r"\{", "}": r"\}", "ᵀ": r"^\top ", "−": "-", "‖": r"\|",
 }  # fmt: skip
-FIELDS = ("Shapes", "Trains", "At init", "Raises", "Options", "Class attributes")
+FIELDS = ("Shapes", "Trains", "At init", "Raises", "Options", "Class attributes", "Bits", "Error")
+FIELD = re.compile(rf"(?:(.*\S)  )?({'|'.join(FIELDS)}): +(\S.*)")  # on a line of its own, or after two spaces
+SETTING = re.compile(r"([a-z_]\w*(?:, [a-z_]\w*)*): (\S.*)")
 RELATION = re.compile(r"\S+ (=|\+=|<-) ")
 
 
 def tex(line):
-    """One line of a docstring as TeX, its English words as text.  KaTeX itself reads α, ⊙ and ²."""
+    """One line of a docstring as TeX, its English words as text.  KaTeX itself reads α, ⊙ and ².
+
+    Raises: ValueError for letters side by side of which some are Greek: they are neither a variable nor a word
+    """
     line = unicodedata.normalize("NFD", line)  # Ŵ as W and a hat
     tokens = [(m.lastgroup, m[0]) for m in TOKEN.finditer(line)]
 
     def english(i):
         kind, word = tokens[i] if 0 <= i < len(tokens) else ("", "")
-        variable = re.fullmatch("[dΔ]?.\u0302?(_.+)?", word) or {word, word.partition("_")[0]} & FUNCTIONS
+        variable = re.fullmatch("d?Δ?.[\u0302\u0304]?(_.+)?", word) or {word, word.partition("_")[0]} & FUNCTIONS
         return english(i + 2) if word == "a" else kind == "word" and not variable
 
     def one(i, kind, word):
@@ -73,7 +79,9 @@ def tex(line):
             return r"\operatorname{" + word.replace("_", r"\_") + "}"
         name, _, sub = word.partition("_")
         sub = sub and f"_{{{sub}}}" if len(sub) < 2 else rf"_{{\text{{{sub}}}}}"
-        name = re.sub("(.)\u0302", r"\\hat{\1}", name).replace("Σ", r"\sum{}")
+        name = re.sub("(.)\u0302", r"\\hat{\1}", name).replace("s\u0304", r"\bar{s}").replace("Σ", r"\sum{}")
+        if english(i) and re.search("[α-ωΔΣ]", word):
+            raise ValueError(f"{word!r} in the equation {line.strip()!r} is no variable, which is one letter behind d or Δ")
         kind = "text" if english(i) else "operatorname" if name in FUNCTIONS and len(name) > 1 else ""
         return (rf"\{kind}{{{name}}}" if kind else name) + sub
 
@@ -131,65 +139,128 @@ class Typesetter:
         return re.sub(r"\d\d", link, words)
 
     def rst(self, doc, which=lambda equation: True, prose=True, literal=False):
-        """Indented lines are equations (or code, where `literal`); `Shapes:   x (N, D)` is a field; `r: rank`, a setting."""
-        parts, fields, settings, rows = [], [], [], []
-        open_field = open_setting = False  # both go on until a blank line
-        for line in doc.splitlines():
-            if field := re.match(rf"({'|'.join(FIELDS)}): +(\S.*)", line):
-                fields.append([field[1], field[2]])
-                open_field = True
-            elif open_field and line.strip():
-                fields[-1][1] += " " + line.strip()
-            elif setting := re.match(r"([a-z_]\w*(?:, [a-z_]\w*)*): (\S.*)", line):
-                settings.append([setting[1], setting[2]])
-                open_setting = True
-            elif open_setting and line.strip():
-                settings[-1][1] += " " + line.strip()
-            elif line.startswith("    "):
-                if literal:
-                    parts = [*parts, ["code", line]] if not parts or parts[-1][0] != "code" else parts
-                    parts[-1][1] += "" if parts[-1][1] == line else "\n" + line
-                else:
-                    parts += [] if parts and parts[-1][0] == "math" else [["math", ""]]
-                    rows += [piece.strip(" ,;") for piece in re.split(" {3,}", line.strip())]
-            elif not line.strip():
-                open_field = open_setting = False
-                parts.append(["text", ""])
-            else:
-                if not parts or parts[-1][0] != "text" or line.startswith("- "):
-                    parts.append(["text", ""])
-                parts[-1][1] += line + "\n"
-        math, out = mathematics([row for row in rows if which(row)]), []
+        """A docstring, with those of its equations for which `which` is true; or, without `prose`, these alone."""
+        math = [] if literal else mathematics(equations(doc, which), self.text)
         if not prose:
             return "\n\n".join(math)
-        for kind, text in parts:
-            if kind == "math":
+        out, settings, fields = [], [], []
+        for kind, text in parts(doc, literal):
+            if kind == "MATH":
                 out, math = [*out, *math], []  # all of them where the first stands
-            elif kind == "code":
-                out.append("::\n\n" + text)
-            elif text.strip():
+            elif kind == "PROSE":
                 out.append("- " * text.startswith("- ") + self.text(text.removeprefix("- ").strip()))
-        settings = [f"``{name}``\n   {self.text(text)}" for name, text in settings]
-        fields = [f":{name}: {self.text(text)}" for name, text in fields]
+            elif kind in ("DOCTEST", "CODE"):
+                out.append((".. code-block:: pycon" if kind == "DOCTEST" else "::") + "\n\n" + indent(text, "   "))
+            elif kind in FIELDS:
+                fields.append(f":{kind}: {self.text(text)}")
+            else:
+                settings.append(f"``{kind}``\n   {self.text(text)}")
         return "\n\n".join(filter(None, [*out, "\n".join(settings), "\n".join(fields)]))
 
 
-def mathematics(rows):
-    """Equations of a docstring, one under the other; then, as text, what is said of them and what has no equation."""
-    equations, notes = [], []
-    for row in rows:
-        equation, note = re.fullmatch(r"(.*?)(?:(?::  +| {2,}\()(.*?)\)?)?", row).groups()
-        if not note or not RELATION.match(equation):
-            equation, note = row, ""
-        if RELATION.match(equation) or tex(equation).count(r"\text{") < 4:
-            equations += lines_of(equation)
+def parts(doc, literal=False):
+    """[(kind, text)] of a docstring.  A blank line ends each.
+
+    MATH     a line that is indented by four
+    CODE     such lines where `literal`
+    DOCTEST  lines from >>> on
+    PROSE    a paragraph, or an entry of a list, which begins with -
+    Shapes   (all FIELDS) `Shapes:   x (N, D)`, with what goes on below; on a line of its own or after two spaces
+    r        `r: rank`, where a paragraph or another setting begins
+    """
+    found, last = [], ""
+    for line in doc.splitlines():
+        field, setting = FIELD.fullmatch(line), SETTING.fullmatch(line)
+        if not line.strip():
+            last = ""
+        elif last in ("DOCTEST", "CODE"):
+            found[-1][1] += line.removeprefix("    ") + "\n"
+        elif line.startswith(">>> ") or (literal and line.startswith("    ")):
+            last = "DOCTEST" if line.startswith(">>> ") else "CODE"
+            found.append([last, line.removeprefix("    ") + "\n"])
+        elif field:
+            if field[1] and last == "PROSE":
+                found[-1][1] += field[1]
+            elif field[1]:
+                found.append(["PROSE", field[1]])
+            last = field[2]
+            found.append([last, field[3]])
+        elif setting and last not in ("PROSE", "MATH", *FIELDS):
+            last = setting[1]
+            found.append([last, setting[2]])
+        elif last and last not in ("PROSE", "MATH"):
+            found[-1][1] += " " + line.strip()
+        elif line.startswith("    "):
+            last = "MATH"
+            found.append([last, line.strip()])
         else:
-            note = equation
-        notes += [note] if note else []
-    sign = re.compile(r"(?!\\quad)([^(=]*?)(\+?=|\\leftarrow)")  # where rows are aligned
-    aligned = [sign.sub(r"\1&\2", row, count=1) if sign.match(row) else "&" + row for row in equations]
-    block = [".. math::\n\n   \\begin{aligned}" + r"\\ ".join(aligned) + r"\end{aligned}"][: len(aligned)]
-    return [*block, *(escaped(note) for note in notes)]
+            found += [] if last == "PROSE" and not line.startswith("- ") else [["PROSE", ""]]
+            last = "PROSE"
+            found[-1][1] += line + "\n"
+    return found
+
+
+def equations(doc, which=lambda equation: True):
+    """[(kind, text)] of the indented lines: an `equation`, a `head` for those of its line, or a `note` on those before it.
+
+    Pieces of a line are three spaces apart; a head may have a line of its own.  A note is also what follows after `:  `,
+    or in brackets after two spaces; it stays with its equation, and is left out with it.
+
+    Raises: ValueError for a head of nothing
+    """
+    found, pieces = [], []
+    for line in [text for kind, text in parts(doc) if kind == "MATH"]:
+        for piece in re.split(" {3,}", line):
+            equation, note = re.fullmatch(r"(.*?)(?:(?::  +| {2,}\()(.*?)\)?)?", piece).groups()
+            if not note or not RELATION.match(equation):
+                equation, note = piece, ""
+            equation = equation.strip(" ,;")
+            kind = "equation" if is_equation(equation) else "note" if "equation" in dict(pieces) else "head"
+            pieces.append((kind, equation if kind == "equation" else re.sub(r"^\((.*)\)$", r"\1", equation)))
+            pieces += [("note", note)] if note else []
+        if "equation" not in dict(pieces):
+            continue
+        keep = [kind == "equation" and which(text) for kind, text in pieces]
+        for i, (kind, _) in enumerate(pieces):
+            keep[i] = any(keep) if kind == "head" else keep[i - 1] if kind == "note" else keep[i]
+        found += [piece for piece, kept in zip(pieces, keep, strict=True) if kept]
+        pieces = []
+    if pieces:
+        raise ValueError(f"indented by four, as an equation, but there is none: {pieces[0][1]!r}")
+    return found
+
+
+def is_equation(piece):
+    """Or a remark: in brackets, or in words with no sign between two sides."""
+    words = re.search(r"(?<!_\{)\\text\{", tex(re.sub(r"\[[^]]*\]", "", piece)))
+    return bool(RELATION.match(piece)) or not (words or re.fullmatch(r"\([^()]*\)", piece))
+
+
+def mathematics(pieces, plain):
+    """Equations of a docstring, one under the other, each remark at what it is about; plain(text) is a head as text."""
+    blocks = []
+    for kind, text in pieces:
+        if kind == "head":
+            blocks += [plain(text), []]
+        elif kind == "note":
+            blocks[-1] += [rf"&\quad{{\small {tex(line)}}}" for line in wrap(text, 48)]
+        else:
+            blocks += [] if blocks and isinstance(blocks[-1], list) else [[]]
+            blocks[-1] += [at_its_sign(line) for line in lines_of(text)]
+    begin, end = ".. math::\n\n   \\begin{aligned}", r"\end{aligned}"
+    return [block if isinstance(block, str) else begin + r"\\ ".join(block) + end for block in blocks]
+
+
+def at_its_sign(row):
+    """A row of `aligned`, with its mark before the first sign = that stands in no brackets."""
+    if row.startswith(r"\quad"):  # the second line of a long one
+        return "&" + row
+    depth = 0
+    for sign in re.finditer(r"\\[a-z]+\{\+\}=|\\leftarrow|\\.|[()\[\]{}=≈]", row):
+        if depth == 0 and sign[0].endswith(("=", "≈", "arrow")):
+            return f"{row[: sign.start()]}&{row[sign.start() :]}"
+        depth += (sign[0] in "([{") - (sign[0] in ")]}")
+    return "&" + row
 
 
 def lines_of(equation, most=46):

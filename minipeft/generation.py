@@ -14,7 +14,9 @@ from .validation import is_real, is_whole
 
 
 class CachedAttention(Wrapper):
-    """o = base(q, [past k; k], [past v; v]), and the keys and values of this call are past in the next one.
+    """Attention to what earlier calls brought, too; the keys and values of this call are past in the next one.
+
+        o = base(q, [past k; k], [past v; v])
 
     For generation only, under caching(): it remembers from call to call, as no other layer does.
     """

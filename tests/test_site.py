@@ -52,6 +52,12 @@ def test_papers_that_a_docstring_cites_are_known(file):
         typeset.cited(text)
 
 
+def test_a_variable_is_one_letter_behind_d_or_delta():
+    assert typeset.tex("dΔW = s ΔW") == r"dΔW = s\,ΔW"
+    with pytest.raises(ValueError, match="'dWΔ' in the equation 'dWΔ = 1' is no variable"):
+        typeset.tex("dWΔ = 1")
+
+
 @pytest.mark.parametrize(
     "paper",
     [
@@ -159,3 +165,116 @@ def test_the_check_of_the_site_refuses_marks_and_dead_ends(tmp_path, page, compl
         file.write_text(text, encoding="utf-8")
     bad = [line for line in module_of_docs("check").check(tmp_path)[0] if "solutions" in line.split(" ")[0]]
     assert (complaint in bad[0] and len(bad) == 1) if complaint else not bad
+
+
+# What the pages of the source are made of
+
+
+def names_of(node):
+    """What a docstring can explain: arguments, fields and attributes of a function or class."""
+    if isinstance(node, ast.FunctionDef):
+        return {a.arg for a in [*node.args.args, *node.args.kwonlyargs]}
+    fields = {n.target.id for n in ast.walk(node) if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
+    return fields.union(*(names_of(n) for n in getattr(node, "body", []) if isinstance(n, ast.FunctionDef)))
+
+
+PUBLIC_FILES = [*FILES, *(ROOT / "minipeft" / name for name in ("generation.py", "lab/gradcheck.py", "lab/ledger.py"))]
+
+
+@pytest.mark.parametrize("file", PUBLIC_FILES, ids=lambda file: f"{file.parent.name}/{file.name}")
+def test_the_settings_of_a_docstring_are_its_names_and_its_indented_lines_are_equations(file):
+    inherited = {field for method in minipeft.METHODS.values() for field in method.__dataclass_fields__}
+    for node, text in docstrings(file):
+        if not isinstance(node, ast.Module):
+            settings = {kind for kind, _ in typeset.parts(text) if not kind[0].isupper()}
+            assert settings <= names_of(node) | inherited, node.name
+            typeset.equations(text)
+        assert not re.search(r"(?<![\w*(\"`])\*\w+\*", text), "asterisks for emphasis would be seen as they are"
+
+
+def test_a_line_of_prose_that_begins_like_a_setting_is_none():
+    text = (
+        "One sentence, which goes on to the\nword: it is prose.\n\nword: a setting\n    that goes on\nother: one more"
+    )
+    assert typeset.parts(text) == [
+        ["PROSE", "One sentence, which goes on to the\nword: it is prose.\n"],
+        ["word", "a setting that goes on"],
+        ["other", "one more"],
+    ]
+
+
+def test_a_field_may_follow_a_sentence():
+    assert typeset.parts("A digest.  Raises: ValueError if\nthere is none") == [
+        ["PROSE", "A digest."],
+        ["Raises", "ValueError if there is none"],
+    ]
+
+
+def test_a_doctest_keeps_its_lines_and_spaces():
+    out = typeset.Typesetter().rst("It is cut:\n\n>>> split(\"a,  b\")\n['a', ',  b']\n\nNothing is lost.")
+    assert ".. code-block:: pycon\n\n   >>> split(\"a,  b\")\n   ['a', ',  b']\n" in out
+
+
+EQUATIONS = """A layer.
+
+    y = x W + b,   W = s Q             (Q in 4 bits)
+    db = Σ dy,   dx = dy Wᵀ:  there is no dW
+    if `double`:
+    dA += s dV,   s = 1
+
+Shapes:   x (N, D)
+          and y
+"""
+
+
+@pytest.mark.parametrize(
+    ("begins_with_d", "pieces"),
+    [
+        (
+            False,
+            ["equation y = x W + b", "equation W = s Q", "note Q in 4 bits", "head if `double`:", "equation s = 1"],
+        ),
+        (
+            True,
+            [
+                "equation db = Σ dy",
+                "equation dx = dy Wᵀ",
+                "note there is no dW",
+                "head if `double`:",
+                "equation dA += s dV",
+            ],
+        ),
+    ],
+)
+def test_a_remark_stays_with_its_equation(begins_with_d, pieces):
+    found = typeset.equations(EQUATIONS, lambda equation: equation.startswith("d") == begins_with_d)
+    assert [f"{kind} {text}" for kind, text in found] == pieces
+
+
+def test_what_is_indented_without_an_equation_is_refused():
+    with pytest.raises(ValueError, match="there is none: 'the whole of it is words'"):
+        typeset.equations("A layer.\n\n    the whole of it is words\n\nIt is.")
+
+
+@pytest.mark.parametrize(
+    ("line", "row"),
+    [
+        ("dA += s dV", r"dA &\mathrel{+}= s\,dV"),
+        ("σ(z) = 1 / z", r"σ(z) &= 1 / z"),
+        ("u <- μ u + g", r"u &\leftarrow  μ\,u + g"),
+        ("max (z = 1)", r"&\text{max}\ (z = 1)"),
+    ],
+)
+def test_equations_are_aligned_at_their_sign(line, row):
+    [block] = typeset.mathematics([("equation", line)], str)
+    assert row in block
+
+
+WIDE = 88  # columns of code in the text column of the site; what is longer goes out of sight to the right
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_code_fits_into_the_column_of_the_page(page):
+    text = page.read_text("utf-8")
+    blocks = [*re.findall(r"^```.*\n((?:.*\n)*?)```", text, re.M), *re.findall(r"^(?: {4}.*\n)+", text, re.M)]
+    assert [line for block in blocks for line in block.splitlines() if len(line) > WIDE] == []

@@ -17,9 +17,9 @@ def gradcheck(loss, parameters, rng: np.random.Generator | None = None, eps: flo
     One direction checks a whole array: a wrong entry shows unless v happens to be orthogonal to the error.  Do it where
     nothing is zero: at B = 0 a wrong dA of LoRA passes.
 
-        gradcheck(model, batch)             a model and (ids, targets) or (ids, targets, mask)
-        gradcheck(loss, parameters)         any function without arguments that returns (L, backward) for the parameters as
-                                            they are now, the same each time; and Parameters, or (path, Parameter) pairs
+    - `gradcheck(model, batch)`: a model, and (ids, targets) or (ids, targets, mask)
+    - `gradcheck(loss, parameters)`: any function without arguments that returns (L, backward) for the parameters as they
+      are now, the same each time; and Parameters, or (path, Parameter) pairs
 
     Frozen parameters are left out.  rng draws the directions; a fresh generator, if none is given.  A model is checked
     as its surrogate: what a method takes as a constant on its way back (DoRA its norms) is held; a function is not.

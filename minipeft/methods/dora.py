@@ -18,12 +18,13 @@ class DoRALinear(LoRALinear):
         y = g ⊙ u + b,   u = x W + s h B,   h = x A,   g = m / n,   n = ‖V‖ of each column,   V = W + s A B
         du = g ⊙ dy,   dh = s du Bᵀ,   dA = xᵀ dh,   dB = (s h)ᵀ du,   dx = du Wᵀ + dh Aᵀ
         dg = Σ dy ⊙ u,   dm = dg / n
-        dn = −dg ⊙ g / n,   dV = V ⊙ dn / n,   dA += s dV Bᵀ,   dB += s Aᵀ dV,   only if detach_norm is False
-        V is formed for its norm; the gradient of a whole weight, xᵀ dy, never is
+        with `detach_norm=False`:   dn = −dg ⊙ g / n,   dV = V ⊙ dn / n,   dA += s dV Bᵀ,   dB += s Aᵀ dV
 
-    The norm depends on A and B.  The paper (§ 4.3) and peft take it as a constant on the way back, which saves the last
-    line; their gradient is then not the derivative of the loss but of a surrogate, the loss with n held as it is, and
-    this is what gradcheck compares it with.  With detach_norm=False it is the derivative of the loss itself.
+    V is formed for its norm; the gradient of a whole weight, xᵀ dy, never is.
+
+    The norm depends on A and B.  The paper (§ 4.3) and peft take it as a constant on the way back, which saves dn and
+    what follows from it; their gradient is then not the derivative of the loss but of a surrogate, the loss with n held
+    as it is, and this is what gradcheck compares it with.  With detach_norm=False it is the derivative of the loss itself.
 
     Dropout as in peft: x̃ = dropout(x) goes the way above, and what it took, x − x̃, through the plain W.
 

@@ -12,6 +12,9 @@ from .method import Method, thaw
 class FullFineTuning(Method):
     """Train every parameter of the base.  Nothing is wrapped; what the weights were is kept beside them.
 
+        y = x W + b
+        dW = xᵀ dy,   db = Σ dy                                   (every Linear; the other layers likewise)
+
     Trains:   V D + n_positions D + n_layer (12 D² + 13 D) + 2 D numbers
     """
 

@@ -130,8 +130,8 @@ def check_method(model, method, seed):
 def thaw(model, targets, name="*", kind=Module):
     """Train what is called `name` in the base's own layers whose paths match; leave alone what other methods brought.
 
-    targets: a glob, or several, over paths of the bare base, whatever stands around the layers by now.  kind: only layers
-    of this class count.
+    targets: a glob, or several, over paths of the bare base, whatever stands around the layers by now
+    kind: only layers of this class count
 
     Raises: ValueError that lists what there is, when a glob matches nothing
     """

@@ -34,7 +34,12 @@ def quantise_blocks(x, code, size):
 
 
 def dequantise_blocks(q, s, code, size):
-    """x̂ = s code[q]"""
+    """The numbers that the codes stand for.
+
+        x̂ = s code[q]
+
+    Shapes:   x̂ (n,), q (n,), s (⌈n / size⌉,)
+    """
     return np.repeat(s, size)[: len(q)] * code[q]
 
 
@@ -51,10 +56,11 @@ def unpack(packed):
 class NF4Linear(Linear):
     """A Linear that stores a code of 4 bits for each number of its weight, and a scale for each 64 of them.
 
-        Ŵ = s NF4[q],   s = max |W| over 64 numbers,   q: which of the 16 is nearest to W / s
-        double:  ŝ = s̄ + t DYNAMIC[p] in place of s,   t = max |s − s̄| over 256 scales,   p: which of the 256
+        Ŵ = s NF4[q],   q = argmin_j |W / s − NF4[j]|,   s = max |W| over 64 numbers
         y = x Ŵ + b
-        db = Σ dy,   dx = dy Ŵᵀ;   there is no dW, and nothing but b can be trained
+        db = Σ dy,   dx = dy Ŵᵀ                                    (there is no dW: nothing but b can be trained)
+        if `double`, with ŝ in place of s:
+        ŝ = s̄ + t DYNAMIC[p],   p = argmin_j |(s − s̄) / t − DYNAMIC[j]|,   t = max |s − s̄| over 256 scales,   s̄ = mean s
 
     Ŵ is formed in forward and once more in backward; in between, neither Ŵ nor x is kept.
 

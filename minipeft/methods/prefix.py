@@ -15,7 +15,9 @@ from .wrapper import Wrapper, virtual_tokens, wrap
 
 
 class ShiftedPositions(Wrapper):
-    """y = wpe[positions + offset]: the tokens start further along, after virtual or cached ones.
+    """The tokens start further along, after virtual or cached ones.
+
+        y = wpe[positions + offset]
 
     Shapes:   positions (T,) of integers, y (T, D)
     Raises:   ValueError if they would run over the last position
@@ -95,8 +97,9 @@ class PrefixAttention(Wrapper):
 
 
 class PrefixEncoder(Module):
-    """The part of the reparametrisation that all layers share: z = tanh(E W + b)  (Li & Liang, 2021, § 4.3).
+    """The part of the reparametrisation that all layers share (Li & Liang, 2021, § 4.3).
 
+        z = tanh(E W + b)
         du = dz (1 − z²),   dE = du Wᵀ,   dW = Eᵀ du,   db = Σ du
 
     Shapes:   E (m, D), W (D, D), z (m, D)
@@ -118,7 +121,9 @@ class PrefixEncoder(Module):
 
 
 class ReparametrisedPrefix(PrefixAttention):
-    """A prefix that a small network writes while training: [P_k P_v] = z W_up + b_up, z from the shared encoder.
+    """A prefix that a small network writes while training, with z from the shared encoder.
+
+        [P_k P_v] = z W_up + b_up
 
     Its gradients pass through the network; a step on one entry of z moves a whole row, which steadies training.  Saved
     is the prefix alone: the network has done its work.

@@ -14,8 +14,8 @@ from .wrapper import Wrapper, wrap, wrappers_of
 class QLoRA(LoRA):
     """Every Linear of the blocks in 4 bits, and LoRA on those whose path matches `targets`.
 
-        y = x Ŵ + b + s (x A) B,   Ŵ ≈ W (nf4.py)
-        dA and dB are LoRA's;   dx = dy Ŵᵀ + dh Aᵀ
+        y = x Ŵ + b + s h B,   h = x A                            (Ŵ is W in 4 bits: NF4Linear in nf4.py)
+        dh = s dy Bᵀ,   dA = xᵀ dh,   dB = (s h)ᵀ dy,   dx = dy Ŵᵀ + dh Aᵀ
 
     r: rank
     alpha: the update is scaled by alpha / r, or by alpha / √r with rslora

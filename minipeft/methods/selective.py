@@ -25,7 +25,7 @@ class BitFit(Method):
     targets: a glob over paths of layers that have a bias, or several
 
     Trains:   n_layer 11 D + D numbers
-    At init:  y = base(x), as all three here
+    At init:  y = base(x)
     """
 
     targets: str | tuple = "*"
@@ -59,6 +59,9 @@ class LayerNormTuning(Method):
 @dataclass
 class LastBlocks(Method):
     """Train all of the last k blocks, and nothing else: what was done before there was PEFT (Lee et al., 2019).
+
+        y = x W + b
+        dW = xᵀ dy,   db = Σ dy                                   (every Linear of the last k blocks)
 
     The blocks below run forward only, and keep nothing for backward.  Embeddings, head and ln_f stay as they are.
 

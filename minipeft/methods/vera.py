@@ -20,7 +20,8 @@ class VeRALinear(Beside):
         y = base(x) + u ⊙ b,   u = z B,   z = h ⊙ d,   h = x A
         db = Σ dy ⊙ u,   dz = (dy ⊙ b) Bᵀ,   dd = Σ dz ⊙ h
         dx = base's dx + (dz ⊙ d) Aᵀ
-        A and B are drawn once, for all layers, and frozen: neither dA nor dB is formed
+
+    A and B are drawn once, for all layers, and frozen: neither dA nor dB is formed.
 
     Dropout, when there is any, acts on the x of this path only.
 

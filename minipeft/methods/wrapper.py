@@ -2,8 +2,12 @@
 
 A wrapper is a layer that stands in the place of another, its .base, and calls it.  Most of PEFT is one of two:
 
-    class Beside(Wrapper):        # LoRA, parallel adapters, VeRA             y = base(x) + path(x)
-    class After(Wrapper):         # sequential adapters                       y = u + path(u),  u = base(x)
+    class Beside(Wrapper):
+        # y = base(x) + path(x)
+        # LoRA, parallel adapters, VeRA
+    class After(Wrapper):
+        # y = u + path(u),  u = base(x)
+        # sequential adapters
 
 so that a method's file holds its path and nothing else.  A path is called like a layer, y, backward = path(x), and
 chain(x, f, path) is path(f(x)), with the backwards in reverse.
@@ -42,7 +46,7 @@ class Wrapper(Module):
         return [(name, node) for name, node in self.named_parameters() if not name.startswith("base.")]
 
     def own_arrays(self):
-        """{name: array} of what this wrapper needs to be saved: all that it brought, unless a *seed* brings it again.
+        """{name: array} of what this wrapper needs to be saved: all that it brought, unless a seed brings it again.
 
         What is computed from the base (an SVD, say) is saved, too: signs are open, and the base may have been trained.
         """

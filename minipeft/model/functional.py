@@ -43,7 +43,9 @@ def mean(x):
 
 
 def exponentials(z):
-    """(e, Σ e, m): e = exp(z − m) along the last axis, with any m that keeps Σ e well inside the range of floats.
+    """(e, Σ e, m) along the last axis, with any m that keeps Σ e well inside the range of floats.
+
+        e = exp(z − m)
 
     softmax is the same for every m.  The largest z is always safe, but to find and subtract it takes as long as exp
     itself, so m = 0 is tried first.
@@ -61,21 +63,33 @@ def exponentials(z):
 
 
 def softmax(z):
-    """p = exp z / Σ exp z along the last axis: (..., S) -> (..., S)."""
+    """Shares that sum to 1 along the last axis.
+
+        p = exp z / Σ exp z
+
+    Shapes:   z, p (..., S)
+    """
     p, sums, _ = exponentials(z)
     p /= sums
     return p
 
 
 def softmax_backward(dp, p):
-    """dz = p ⊙ (dp − Σ_s dp_s p_s): (..., S), (..., S) -> (..., S)."""
+    """The gradient through softmax.
+
+        dz = p ⊙ (dp − Σ_s dp_s p_s)
+
+    Shapes:   p, dp, dz (..., S)
+    """
     dz = dp - dot(dp, p)
     dz *= p
     return dz
 
 
 def softmax_and_log_target(z, targets):
-    """p = softmax(z), and the logarithm of the target's p:  log p_t = z_t − log Σ exp z.
+    """softmax along the last axis, and the logarithm of the target's p.
+
+        p = softmax(z),   log p_t = z_t − log Σ exp z
 
     Shapes:   z, p (..., V), targets (...) of integers in 0 ... V − 1, log p_t (...)
     """
@@ -88,9 +102,10 @@ def softmax_and_log_target(z, targets):
 
 
 def gelu(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """y = ½ x (1 + tanh u) = x σ(z), z = 2u, and dy/dx (Hendrycks & Gimpel, 2016; the form GPT-2 uses).
+    """The Gaussian error linear unit, and its slope (Hendrycks & Gimpel, 2016; the form with tanh, which GPT-2 uses).
 
-        z = c (x + 0.044715 x³),   c = 2 √(2/π),   σ(z) = 1 / (1 + e⁻ᶻ)
+        y = ½ x (1 + tanh u) = x σ(z),   σ(z) = 1 / (1 + e⁻ᶻ)
+        z = 2 u = c (x + 0.044715 x³),   c = 2 √(2/π)
         dy/dx = σ (1 + x (1 − σ) dz/dx) = (1 + (x − y) dz/dx) / (1 + e⁻ᶻ)
 
     Returns (y, slope).  The slope is computed here, while x and e⁻ᶻ are at hand: backward then keeps one array instead
@@ -117,7 +132,9 @@ def gelu(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def standardise(x, eps):
-    """x̂ = (x − mean x) / σ and 1/σ, σ = √(var x + ε), along the last axis.
+    """Centre and scale along the last axis: x̂ and 1/σ.
+
+        x̂ = (x − mean x) / σ,   σ = √(var x + ε)
 
     Shapes:   x, x̂ (..., D), 1/σ (..., 1)
     """
@@ -128,7 +145,12 @@ def standardise(x, eps):
 
 
 def standardise_backward(dxhat, xhat, rstd):
-    """dx = (dx̂ − mean dx̂ − x̂ mean(dx̂ ⊙ x̂)) / σ: what changes the mean or the length of x is taken away."""
+    """The gradient through standardise: what changes the mean or the length of x is taken away.
+
+        dx = (dx̂ − mean dx̂ − x̂ mean(dx̂ ⊙ x̂)) / σ
+
+    Shapes:   x̂, dx̂, dx (..., D), 1/σ (..., 1)
+    """
     dx = dxhat - mean(dxhat)
     dx -= xhat * (dot(dxhat, xhat) / xhat.shape[-1])
     dx *= rstd
@@ -181,7 +203,9 @@ def attend(q, k, v):
 
 
 def attend_backward(do, q, k, v, p):
-    """dv = pᵀ do,   dp = do vᵀ,   dz = p ⊙ (dp − Σ_s (dp ⊙ p)),   dq = dz k,   dk = dzᵀ q, for attend(q, k, v).
+    """(dq, dk, dv) of attend(q, k, v), which gave p.
+
+        dv = pᵀ do,   dp = do vᵀ,   dz = p ⊙ (dp − Σ_s (dp ⊙ p)),   dq = dz k,   dk = dzᵀ q
 
     A query stands in one block, so its dq is written there; a key is seen from several, so its dk and dv add up.
     """

@@ -37,7 +37,9 @@ class GPT2Config:
 
 
 class MLP(Module):
-    """y = gelu(x W_fc + b_fc) W_proj + b_proj, each token by itself.
+    """Two layers with gelu between them, each token by itself.
+
+        y = gelu(x W_fc + b_fc) W_proj + b_proj
 
     Shapes:   x, y (N, T, D); between the two layers (N, T, F), F = 4 D
     """
@@ -110,7 +112,12 @@ class GPT2(Module):
         return logits, backward
 
     def embed(self, ids):
-        """x = wte[ids] + wpe[0 ... T−1]; dx goes to both, and a position gets that of all N sequences."""
+        """Tokens and positions.
+
+            x = wte[ids] + wpe[0 ... T−1]
+
+        dx goes to both, and a position gets that of all N sequences.
+        """
         tok, back_tok = self.wte(ids)  # (N, T, D)
         pos, back_pos = self.wpe(np.arange(check_length(tok, ids, self.config)))  # (T, D)
 

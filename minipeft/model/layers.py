@@ -43,7 +43,7 @@ class Linear(Module):
 
     @property
     def shape(self):
-        """(I, O)"""
+        """Of the weight: (I, O)."""
         return self.weight.data.shape
 
     @property

@@ -8,8 +8,9 @@ from .functional import softmax_and_log_target
 def cross_entropy(logits: np.ndarray, targets: np.ndarray, mask: np.ndarray | None = None):
     """Mean negative log-likelihood of the targets, in nats; divide by ln 2 for bits.
 
-        L = − Σ w log p[target],   p = softmax(logits),   w = mask / Σ mask
-        dlogits = w (p − onehot(target)),   since log p[target] = z[target] − log Σ exp z
+        L = − Σ w log p[target],   p = softmax(z),   z = logits,   w = mask / Σ mask
+        log p[target] = z[target] − log Σ exp z
+        dlogits = w (p − onehot(target))
 
     Returns (loss, backward); loss is a Python float, and backward(dloss=1.0) returns dloss times these dlogits.
 

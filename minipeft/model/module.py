@@ -1,7 +1,10 @@
 """The contract, and the tree of layers that keeps it.
 
-    y, backward = layer(x)        # forward hands you its own backward ...
-    dx = backward(dy)             # ... which returns d(input) and adds to .grad of whatever is trained
+    # forward hands you its own backward ...
+    y, backward = layer(x)
+    # ... which returns d(input), and adds
+    # to .grad of whatever is trained
+    dx = backward(dy)
 
 A layer holds only its parameters.  What backward needs from forward lives in the closure and nowhere else, so one
 layer may run forward many times before any backward, and an inference keeps no activations.
@@ -137,8 +140,11 @@ class Module:
     def wrap(self, pattern, around, kind=object):
         """Put around(layer) in the place of every layer below whose path matches; return the paths.
 
-        pattern: a glob, or several, over paths; `*` crosses dots.  kind: only layers of this class count.  A layer that
-        was put around another has that one as its .base: kind looks through it, and no .base is matched itself.
+        pattern: a glob, or several, over paths; `*` crosses dots
+        kind: only layers of this class count
+
+        A layer that was put around another has that one as its .base: kind looks through it, and no .base is matched
+        itself.
 
         Raises: ValueError that lists what there is, when a glob matches nothing
         """

@@ -135,7 +135,9 @@ def places(name, folder):
 
 
 class AnyStart(ShiftedPositions):
-    """y = wpe[positions + s]: in training, T tokens begin anywhere, with nothing in front, as behind a prefix.
+    """In training, T tokens begin anywhere, with nothing in front, as behind a prefix.
+
+        y = wpe[positions + s]
 
     s is drawn anew for each batch, from 0 ... SPAN − T; so a batch that fills the span with PAD stays where it is.
 

@@ -11,8 +11,13 @@ from .step import parts
 
 
 class Evaluation(NamedTuple):
-    """loss: nats for each counted target.  accuracy: share of targets that are the likeliest token.  exact: share of
-    the sequences with a counted target in which all are.  tokens: how many targets counted."""
+    """What a model's answers are worth, over all batches.
+
+    loss: nats for each counted target
+    accuracy: share of targets that are the likeliest token
+    exact: share of the sequences with a counted target in which all are
+    tokens: how many targets counted
+    """
 
     loss: float
     accuracy: float

@@ -31,8 +31,10 @@ def train_step(
 ) -> tuple[float, float]:  # fmt: skip
     """One update of what is trained; return (loss before the update, norm of the gradient before it was clipped).
 
-    batch: (ids, targets) or (ids, targets, mask).  clip: largest norm of the gradient, None for no limit.  lr_factor: of
-    the optimizer's learning rates.  backpropagate: another way to the loss and its gradients (see workers.py).
+    batch: (ids, targets) or (ids, targets, mask)
+    clip: largest norm of the gradient, None for no limit
+    lr_factor: of the optimizer's learning rates
+    backpropagate: another way to the loss and its gradients (see workers.py)
 
     Raises: Diverged where loss or gradient is not finite; nothing is updated then
     """

@@ -5,9 +5,8 @@ A token lies between: a string that is frequent, like " the" or "ing", or, where
 
 Bytes come first.  Every text is a row of bytes (UTF-8), so 256 tokens can spell whatever can be written, and nothing is
 unknown (Radford et al., 2019, section 2.2).  All other tokens come from one rule, which is applied until there are as
-many as are wanted (Sennrich et al., 2016, arXiv:1508.07909, section 3.2):
-
-    the two tokens that stand side by side most often are merged into a new one
+many as are wanted: the two tokens that stand side by side most often are merged into a new one (Sennrich et al., 2016,
+section 3.2).
 
 The list of merges, in order, is all that is learned.  To encode a text, make the same merges in it, in the same order;
 to decode, put the bytes of its tokens side by side.  Both happen inside of words, each with the space before it
@@ -43,8 +42,8 @@ CACHE = 100_000  # words whose tokens are kept while a text is encoded, since mo
 class Tokens:
     """V tokens: the 256 bytes, in GPT-2's order, and one for each merge.
 
-    vocab     id -> bytes
-    merges    (left, right) -> the id of the two in one; the lower it is, the earlier the merge
+    - `.vocab`: id -> bytes
+    - `.merges`: (left, right) -> the id of the two in one; the lower it is, the earlier the merge
     """
 
     def __init__(self, merges=()):
@@ -69,7 +68,7 @@ class Tokens:
 
     @property
     def vocab_size(self):
-        """V"""
+        """V, the number of tokens."""
         return len(self.vocab)
 
     def encode(self, text):
