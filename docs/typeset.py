@@ -81,7 +81,9 @@ def tex(line):
         sub = sub and f"_{{{sub}}}" if len(sub) < 2 else rf"_{{\text{{{sub}}}}}"
         name = re.sub("(.)\u0302", r"\\hat{\1}", name).replace("s\u0304", r"\bar{s}").replace("Σ", r"\sum{}")
         if english(i) and re.search("[α-ωΔΣ]", word):
-            raise ValueError(f"{word!r} in the equation {line.strip()!r} is no variable, which is one letter behind d or Δ")
+            raise ValueError(
+                f"{word!r} in the equation {line.strip()!r} is no variable, which is one letter behind d or Δ"
+            )
         kind = "text" if english(i) else "operatorname" if name in FUNCTIONS and len(name) > 1 else ""
         return (rf"\{kind}{{{name}}}" if kind else name) + sub
 
