@@ -4,6 +4,7 @@ What only a browser can see is checked by docs/browser/check.mjs.
 """
 
 import gzip
+import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -39,6 +40,7 @@ def check(root):
     for path, page in pages.items():
         name = path.relative_to(root)
         bad += [f"{name}: no alt text: {src}" for src in page.no_alt]
+        bad += course(name.as_posix(), page, path.read_text(encoding="utf-8"))
         for url in page.links + page.loads:
             parts = urlsplit(url)
             if parts.scheme in ("data", "mailto"):
@@ -64,6 +66,23 @@ def check(root):
                 shared > SHARED
             )
     return bad, len(pages), count, largest
+
+
+def course(name, page, text):
+    """What is wrong with a page of the course: the marks of make_exercises.py, or no way from exercises to solutions."""
+    folder, _, stem = name.rpartition("/")
+    if not folder.endswith(("exercises", "solutions")):
+        return []
+    marks = re.findall(r"# (?:SOLUTION|END|BLANK|ANSWER)\b|&lt;!-- SOLUTION", text)
+    ways = (f"../{stem}", f"../exercises/{stem}", f"../solutions/{stem}")
+    return [
+        *(f"{name} shows a mark of make_exercises.py: {mark}" for mark in marks[:1]),
+        *(
+            f"{name} has no link to {way}"
+            for way in ways
+            if way not in page.links and not folder.endswith(way.split("/")[1])
+        ),
+    ]
 
 
 def files_of(path, page):

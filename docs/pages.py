@@ -1,5 +1,6 @@
 """What the site is made of: docs/build.py calls write(), and Sphinx reads what it has written."""
 
+import ast
 import json
 import re
 import shutil
@@ -65,13 +66,14 @@ def write(src, extra):
     for module in annotate.modules():
         files[annotate.address(module) + ".rst"] = annotate.page(module, addresses)
     for file in sorted({file for file, *_ in annotate.tests()}):
-        files[f"source/tests/{file[:-3]}.rst"] = annotate.test_page(file)
+        page = annotate.test_page(file)
+        files[f"source/tests/{file[:-3]}.rst"] = page.replace("raw:: html\n\n", f"raw:: html\n\n   {tested(file)}\n", 1)
     files["source/index.rst"] = source_index()
     for name in DOCS:
         file = ROOT / "CONTRIBUTING.md" if name == "contributing" else ROOT / "docs" / f"{name}.md"
         files[f"docs/{name}.md"] = document(file.read_text(encoding="utf-8"), DOCS[name])
     files |= {f"reference/{name}": text for name, text in reference.pages(src / "reference", addresses).items()}
-    files |= {"index.md": home(course), "course.md": course_map(course)}
+    files |= {"index.md": home(course, src / "reference"), "course.md": course_map(course)}
     for name, text in files.items():
         (src / name).parent.mkdir(parents=True, exist_ok=True)
         (src / name).write_text(text, encoding="utf-8")
@@ -80,7 +82,11 @@ def write(src, extra):
     for path in sorted((ROOT / "notebooks").rglob("[0-9][0-9]_*.ipynb")):
         target = extra / "download" / path.relative_to(ROOT / "notebooks")
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)
+        if path.parent.name == "solutions":
+            text = json.dumps(solved(json.loads(path.read_text(encoding="utf-8"))), indent=1, ensure_ascii=False)
+            target.write_text(text + "\n", encoding="utf-8")
+        else:
+            shutil.copy(path, target)
 
 
 # Lessons
@@ -100,7 +106,9 @@ def read_notebook(path, up):
             cell["source"] = linked("".join(cell["source"]), up)
         elif "Opened alone, in Colab?" in "".join(cell["source"]):
             cell["metadata"]["tags"] = sorted({*cell["metadata"].get("tags", []), "hide-input"})
-            cell["metadata"].setdefault("mystnb", {})["code_prompt_show"] = "Show the imports"
+            cell["metadata"].setdefault("mystnb", {}).update(
+                code_prompt_show="Show the imports", code_prompt_hide="Hide the imports"
+            )
     return notebook
 
 
@@ -122,6 +130,9 @@ def below(lesson, by_number):
 
 def notebook(lesson, course):
     content = read_notebook(ROOT / "notebooks" / f"{lesson.stem}.ipynb", "../")
+    for cell in content["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = without_files("".join(cell["source"]))
     by_number = {other.number: other for other in course}
     needs = ", ".join(f'<a href="{by_number[n].stem}.html">{n}</a>' for n in lesson.needs if n in by_number)
     behind = sorted(below(lesson, by_number) - set(lesson.needs))
@@ -131,38 +142,72 @@ def notebook(lesson, course):
         f"<li>{lesson.minutes} minutes</li>",
         f"<li>needs lesson{'s' * (len(lesson.needs) > 1)} {needs}</li>" * bool(needs),
     ]
+    for kind in ("exercises", "solutions"):
+        if (ROOT / "notebooks" / kind / f"{lesson.stem}.ipynb").exists():
+            items.append(f'<li><a href="{kind}/{lesson.stem}.html">{kind.capitalize()}</a></li>')
     items.append(
         f'<li><a class="download" href="../download/{lesson.stem}.ipynb" download>Download the notebook</a></li>'
     )
-    items.append('<li><a href="../course.html">Map of the course</a></li>')
+    items.append('<li><a href="../course.html">Map</a></li>')
     bar = f'<ul class="bar">{"".join(items)}</ul>'
     first = content["cells"][0]
     title, _, rest = "".join(first["source"]).partition("\n")
     first["source"] = f"{title}\n\n{bar}\n{rest}"
-    if (ROOT / "notebooks" / "exercises" / f"{lesson.stem}.ipynb").exists():
-        after = (
-            f'<details class="work"><summary>Exercises and solutions</summary>\n'
-            f'<ul><li><a href="exercises/{lesson.stem}.html">Exercises</a> '
-            f'(<a href="../download/exercises/{lesson.stem}.ipynb" download>notebook</a>): they check themselves.</li>\n'
-            f'<li><a href="solutions/{lesson.stem}.html">Solutions</a>, for afterwards.</li></ul></details>'
-        )
-        content["cells"].append({"cell_type": "markdown", "id": "work", "metadata": {}, "source": after})
     return json.dumps(content)
+
+
+def without_files(text):
+    """What is a file on GitHub is a page here.  And what comes next stands under each page."""
+    text = re.sub(r"\[exercises/[^\]]*\]\(exercises/", "[a notebook of their own](exercises/", text)
+    text = re.sub(r"\[solutions/[^\]]*\]\(solutions/", "[another](solutions/", text)
+    return re.sub(r"(?:^- | )Next: [^\n]*$", "", text, flags=re.MULTILINE)
 
 
 def beside(lesson, kind):
     """The exercises of a lesson, or their solutions."""
     content = read_notebook(ROOT / "notebooks" / kind / f"{lesson.stem}.ipynb", "../../")
+    if kind == "solutions":
+        content = solved(content)
+    for cell in content["cells"]:
+        if cell["cell_type"] == "markdown":
+            text = re.sub(r" ?Lesson: \[[^\]]*\]\([^)]*\)\.", "", "".join(cell["source"]))  # the bar has it
+            cell["source"] = re.sub(
+                r"^(## .*) \((\w+, \d+ min\w*)\)$", r'\1\n\n<p class="minutes">\2</p>', text, flags=re.MULTILINE
+            )
+    items = [f'<li><a href="../{lesson.stem}.html">Lesson {lesson.number}</a></li>']
+    for other in ("exercises", "solutions"):
+        here = other == kind
+        to = f'<a href="../{other}/{lesson.stem}.html">{other.capitalize()}</a>'
+        items.append(f"<li>{f'<b>{other.capitalize()}</b>' if here else to}</li>")
+    file = f"../../download/{kind}/{lesson.stem}.ipynb"
+    load = f'<li><a class="download" href="{file}" download>Download the notebook</a></li>'
     first = content["cells"][0]
     title, _, rest = "".join(first["source"]).partition("\n")
-    bar = (
-        f'<ul class="bar"><li><a href="../{lesson.stem}.html">Back to lesson {lesson.number}</a></li>'
-        f'<li><a class="download" href="../../download/{kind}/{lesson.stem}.ipynb" download>'
-        "Download the notebook</a></li></ul>"
-    )
-    first["source"] = f"{title}\n\n{bar}\n{rest}"
+    first["source"] = f'{title}\n\n<ul class="bar">{"".join([*items, load])}</ul>\n{rest}'
+    end = f'<ul class="bar end">{"".join(items)}<li><a href="../../course.html">Map of the course</a></li></ul>'
+    content["cells"].append({"cell_type": "markdown", "id": "end", "metadata": {}, "source": end})
     content["metadata"]["orphan"] = True
     return json.dumps(content)
+
+
+def solved(content):
+    """Solutions for who reads them: without the marks of make_exercises.py, and with a first sentence of their own."""
+    for cell in content["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "code":
+            text = re.sub(r"^ *# (?:SOLUTION|END|BLANK.*)(?:\n|$)", "", text, flags=re.MULTILINE)
+            text = re.sub(r"  # ANSWER.*$", "", text, flags=re.MULTILINE)
+        else:
+            text = re.sub(r"<!-- (?:SOLUTION|END) -->\n?", "", text)
+            text = re.sub(r"\s+Answer first, then run the next\s+cell\.", "", text)
+        cell["source"] = text
+    title, introduction, *rest = content["cells"][0]["source"].split("\n\n")
+    if introduction.startswith("Each exercise"):  # which is said to who solves them
+        introduction = (
+            "The exercises with the answers filled in, and what each check says of them. An open question has no check."
+        )
+    content["cells"][0]["source"] = "\n\n".join([title, introduction, *rest])
+    return content
 
 
 def tiers(course):
@@ -229,7 +274,12 @@ finds times and common mistakes [here](docs/teaching.md).
 # The rest
 
 
-def home(course):
+def width_of(png):
+    """Of a picture, in pixels, as its file says."""
+    return int.from_bytes(png.read_bytes()[16:20], "big")
+
+
+def home(course, drawings):
     """The first page.  What was written before and after stands in README.md, and is taken from there."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     said = re.search(r"(Before and after.*?)\n\n```text\n(.*?)```\n\n(.*?)\n\n!\[", readme, re.DOTALL)
@@ -247,15 +297,24 @@ def home(course):
     def to(lesson, words):
         return f'<a href="{lesson.address}.html">{words}</a>'
 
-    four = "\n".join(
-        f"<div>\n\n**{to(by_file[lesson], words)}**\n\n![{reference.drawn(name)[0].alt}](reference/{name}.png)\n\n</div>"
+    four = "\n".join(  # two and two, of which those beside one another are about as high
+        f'<div style="--w: {width_of(drawings / f"{name}.png")}">\n\n**{to(by_file[lesson], words)}**\n\n'
+        f"![{reference.drawn(name)[0].alt}](reference/{name}.png)\n\n</div>"
         for name, words, lesson in (
             ("lora", "LoRA", "write_lora"),
-            ("adapter", "Adapters", "put_in_an_adapter"),
             ("prefix", "Prefix tuning", "write_a_prefix"),
+            ("adapter", "Adapters", "put_in_an_adapter"),
             ("prompt", "Prompt tuning", "tune_a_prompt"),
         )
     )
+    begin = [
+        (first, short(first).split(":")[0]),
+        (by_file["write_lora"], "LoRA"),
+        (by_file["put_in_an_adapter"], "Adapters"),
+        (by_file["write_a_prefix"], "Prefix tuning"),
+        (by_file["tune_a_prompt"], "Prompt tuning"),
+    ]
+    timed = "\n".join(f"<li>{to(lesson, words)}, {lesson.minutes} minutes</li>" for lesson, words in begin)
     folder = "docs/huggingface.md#one-text-one-command"
     own = f'`pip install -q -e ".[hf]"`, then `minipeft finetune FILE.txt --base FOLDER`: [what the folder needs]({folder})'
     perplexity = after.split(". ")[0] + "."
@@ -270,22 +329,28 @@ beside its code.</p>
 
 <ul class="doors">
 <li><h2><a href="course.html">Take the course</a></h2>
-<p>{len(course)} lessons, from one derivative to your own adapter. Begin with
-{to(first, short(first).split(":")[0])}, or with the method that you want to understand:
-{to(by_file["write_lora"], "LoRA")}, {to(by_file["put_in_an_adapter"], "adapters")},
-{to(by_file["write_a_prefix"], "prefix tuning")}, {to(by_file["tune_a_prompt"], "prompt tuning")}.</p></li>
+<p>{len(course)} lessons, from one derivative to your own adapter. Begin at the beginning, or with a method:</p>
+<ul>
+{timed}
+</ul></li>
 <li><h2><a href="source/index.html">Read the source</a></h2>
-<p>Each equation beside its code, each gradient beside its backward:
-<a href="source/methods/lora.html">lora.py</a>, with
-<a href="source/methods/lora.html#py-LoRALinear.path">the gradients of A and B</a> and
-<a href="source/methods/lora.html#py-LoRALinear">the start of B at zero</a>
-(<a href="docs/questions.html#why-a-random-and-b-zero-not-the-reverse-or-both-random">why?</a>);
-<a href="source/methods/adapter.html">adapter.py</a>, <a href="source/methods/prefix.html">prefix.py</a>,
-<a href="source/model/attention.html">attention.py</a>, and all others.</p></li>
+<p>Each equation stands beside its code, each gradient beside its backward:</p>
+<ul>
+<li><a href="source/methods/lora.html">lora.py</a>, LoRA</li>
+<li><a href="source/methods/lora.html#py-LoRALinear.path">the gradients of A and B</a></li>
+<li><a href="source/methods/adapter.html">adapter.py</a>, <a href="source/methods/prefix.html">prefix.py</a></li>
+<li><a href="source/model/attention.html">attention.py</a>, of the model</li>
+<li><a href="source/index.html">all modules</a></li>
+</ul></li>
 <li><h2><a href="#use-it">Use it</a></h2>
-<p><a href="#use-it">One command</a> to try it. <a href="docs/huggingface.html#one-text-one-command">LoRA on your own
-GPT-2 folder</a>, and back to Hugging Face. <a href="reference/methods.html">All methods</a> side by side;
-<a href="docs/questions.html">answers to common questions</a>.</p></li>
+<p>One command teaches the model a text of yours; what it has learned is one small file:</p>
+<ul>
+<li><a href="#use-it">one command to try it</a></li>
+<li><a href="docs/huggingface.html#one-text-one-command">LoRA on your own GPT-2</a></li>
+<li><a href="reference/methods.html">all methods side by side</a></li>
+<li><a href="docs/questions.html">questions people ask</a>, such as
+<a href="docs/questions.html#why-a-random-and-b-zero-not-the-reverse-or-both-random">why B starts at zero</a></li>
+</ul></li>
 </ul>
 
 ## Before and after
@@ -349,6 +414,21 @@ reference/commands
 {documents}
 ```
 """
+
+
+def tested(file):
+    """The bar of a page of tests: the modules from which they import."""
+    tree, found = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8")), []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "minipeft":
+            home = node.module.partition(".")[2]
+            homes = [home] if home in annotate.modules() else [annotate.home_of(home, a.name) for a in node.names]
+            found += [module for module in homes if module]
+    own = file.removeprefix("test_").removesuffix(".py")
+    found = sorted(set(found), key=lambda module: (module.rpartition(".")[2] != own, module))
+    links = [f'<a href="../../{annotate.address(m)}.html">{m.rpartition(".")[2]}.py</a>' for m in found]
+    about = f"<li>Tests of {', '.join(links)}</li>" * bool(links)
+    return f'<ul class="bar">{about}<li><a href="../index.html">All of the source</a></li></ul>'
 
 
 def source_index():

@@ -42,6 +42,9 @@ from minipeft.training import read_text
 
 SHORT = ("--steps", "3", "--length", "40")  # of a finetune that is over at once
 OURS = Path(__file__).resolve().parents[1]
+# minipeft as a process of its own; a base that it pretrains for a step is measured on few sequences
+COMMAND = "import sys, runpy, minipeft.training.bases as bases; bases.MEASURED = 4; sys.argv[0] = 'minipeft'; "
+COMMAND += "runpy.run_module('minipeft', run_name='__main__')"
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a shell, signals and limits as POSIX has them")
 
 
@@ -71,7 +74,8 @@ def shell(run, tmp_path):
             name: value for name, value in os.environ.items() if not name.startswith(("PYTHONUNB", "PYTHONIO", "LC_"))
         }
         env |= {"PYTHONPATH": str(OURS), "LANG": "C.UTF-8"} | environment
-        whole = f"{shlex.quote(sys.executable)} -m minipeft {command}\necho ${{PIPESTATUS[0]}} >status"
+        program = "-m minipeft" if not command.startswith("pretrain") else f"-c {shlex.quote(COMMAND)}"
+        whole = f"{shlex.quote(sys.executable)} {program} {command}\necho ${{PIPESTATUS[0]}} >status"
         done = subprocess.run(
             ["bash", "-c", whole], cwd=tmp_path, env=env, capture_output=True, timeout=300, check=False
         )
@@ -832,8 +836,7 @@ def test_a_limit_on_files_is_reported_with_the_path(command, name, shell, tmp_pa
         adapter("given.npz", r=2)
         assert main(["export", "given.npz", "--to", "given"]) == 0
     before = tree(tmp_path)
-    code = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
-    code += "sys.argv = ['minipeft', *sys.argv[1:]]; runpy.run_module('minipeft', run_name='__main__')"
+    code = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); {COMMAND}"
     env = os.environ | {"PYTHONPATH": str(OURS), "HOME": str(tmp_path), "MPLCONFIGDIR": str(tmp_path.parent)}
     done = subprocess.run(
         [sys.executable, "-c", code, *command.split()],

@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib.util
+import json
 import re
 import sys
 from pathlib import Path
@@ -103,3 +104,58 @@ def test_a_docstring_becomes_prose_equations_and_fields():
     assert "`Hu et al., 2021 <https://arxiv.org/abs/2106.09685>`__" in out
     assert r"y &= x\,W" in out
     assert ":Shapes: x (N, D)" in out
+
+
+# The course on the site
+
+
+@pytest.fixture
+def pages(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    return module_of_docs("pages")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_solutions_are_shown_without_what_makes_exercises_of_them(pages, path):
+    made, shown = (
+        json.loads(path.read_text(encoding="utf-8")),
+        pages.solved(json.loads(path.read_text(encoding="utf-8"))),
+    )
+    assert len(shown["cells"]) == len(made["cells"])
+    for before, cell in zip(made["cells"], shown["cells"], strict=True):
+        assert not re.search("SOLUTION|BLANK|ANSWER|# END|<!-- END|never shows the answer|Answer first", cell["source"])
+        if cell["cell_type"] == "code":  # nothing but comments has gone
+            assert ast.dump(ast.parse(cell["source"])) == ast.dump(ast.parse("".join(before["source"])))
+
+
+def test_only_the_first_paragraph_of_the_exercises_is_replaced(pages):
+    for first, stays in (("Each exercise ends in a check.", False), ("Of one's own.", True)):
+        content = {"cells": [{"cell_type": "markdown", "source": f"# 00. Solved\n\n{first}\n\nMore."}]}
+        title, shown, more = pages.solved(content)["cells"][0]["source"].split("\n\n")
+        assert (title, shown == first, more) == ("# 00. Solved", stays, "More.")
+
+
+def test_a_lesson_links_to_pages_and_not_to_files(pages):
+    text = "In [exercises/06_x.ipynb](exercises/06_x.ipynb), solved in [solutions/](solutions/06_x.ipynb).\n\n- A."
+    text += " Next: [07](07_y.ipynb)."
+    assert pages.without_files(text) == (
+        "In [a notebook of their own](exercises/06_x.ipynb), solved in [another](solutions/06_x.ipynb).\n\n- A."
+    )
+
+
+@pytest.mark.parametrize(
+    ("page", "complaint"),
+    [
+        ('<a href="../06.html"></a><a href="../exercises/06.html"></a> # BLANK x = 1', "shows a mark"),
+        ('<a href="../06.html"></a>', "no link to ../exercises/06.html"),
+        ('<a href="../exercises/06.html"></a>', "no link to ../06.html"),
+        ('<a href="../06.html"></a><a href="../exercises/06.html"></a>', None),
+    ],
+)
+def test_the_check_of_the_site_refuses_marks_and_dead_ends(tmp_path, page, complaint):
+    for name, text in {"06": "", "exercises/06": "", "solutions/06": page}.items():
+        file = tmp_path / "notebooks" / f"{name}.html"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    bad = [line for line in module_of_docs("check").check(tmp_path)[0] if "solutions" in line.split(" ")[0]]
+    assert (complaint in bad[0] and len(bad) == 1) if complaint else not bad

@@ -87,13 +87,14 @@ def errors_of_layer(layer, inputs, rng, eps):
     return errors
 
 
-def directional_error(loss, array, gradient, rng, eps, twice=False):
+def directional_error(loss, array, gradient, rng, eps, again=False):
     """|⟨gradient, v⟩ − central difference along v|, relative to the larger of the two; array is left as it was.
 
         D(ε)  =  (L(p + ε v) − L(p − ε v)) / 2 ε  =  ⟨dL/dp, v⟩ + c ε² + O(ε⁴)
 
-    twice: where D(ε) is not as near as a right gradient mostly is, c ε² may be to blame, or rounding, which is divided by
-    ε.  Then (4 D(4 ε) − D(8 ε)) / 3 is asked, too, which has no ε² and larger steps.  A wrong gradient is far from both.
+    again: where D(ε) is not as near as a right gradient mostly is, the step may be to blame: rounding, which is divided by
+    ε, or c ε² where the loss bends much.  Then (4 D(h) − D(2 h)) / 3 is asked, too, which has no h²: at h = 4 ε against
+    rounding, and at h = ε / 4.  A wrong gradient is far from all three.
 
     A v that happens to lie across the gradient makes both sides nearly zero, and rounding all there is: below a hundredth
     of ‖gradient‖, what ⟨gradient, v⟩ mostly is, they count as that.
@@ -114,10 +115,11 @@ def directional_error(loss, array, gradient, rng, eps, twice=False):
         usual = float(np.linalg.norm(gradient)) / 100
         return abs(exact - numeric) / max(abs(exact), abs(numeric), usual, 1e-5)  # below, rounding of the loss rules
 
+    def extrapolated(h):
+        return error((4 * difference(h) - difference(2 * h)) / 3)
+
     first = error(difference(eps))
-    return (
-        first if not twice or first < 1e-7 else min(first, error((4 * difference(4 * eps) - difference(8 * eps)) / 3))
-    )
+    return first if not again or first < 1e-7 else min(first, extrapolated(4 * eps), extrapolated(eps / 4))
 
 
 def nudge(loss, array, eps=2.0**-10):
