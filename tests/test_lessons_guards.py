@@ -95,6 +95,9 @@ FAULTS = [
     (guards.strange_markdown, "a MyST role", source(3, "see {eq}`lora`")),
     (guards.strange_markdown, "other brackets for mathematics", source(3, r"here \(x^2\)")),
     (guards.strange_markdown, "half a formula", source(3, "here $x^2")),
+    (guards.strange_markdown, "an index as it is typed", source(3, "W_ij, and h")),
+    (guards.strange_markdown, "an answer that becomes a list", source(3, "<summary>Answer</summary>\n\n3. It grows.")),
+    (guards.hints, "a second hint without a first", source(3, "## 1. A\n\n<details><summary>Second hint</summary>")),
     (guards.figures, "no alt text", outputs(4, figure(alt=""))),
     (guards.figures, "nothing says what one sees", source(3, "Nice.")),
     (guards.forbidden, "another library", source(2, "import torch")),
@@ -119,6 +122,21 @@ def test_guard_fires(guard, name, change):
 @pytest.mark.parametrize("guard", guards.EVERY, ids=lambda guard: guard.__name__)
 def test_guard_is_quiet(guard):
     assert guard(sound()) == []
+
+
+def test_a_lesson_ends_in_exercises_and_the_way_on():
+    links = "[The exercises](exercises/07_a.ipynb), and [their solutions](solutions/07_a.ipynb):"
+    table = "| exercise | difficulty and time |\n|---|---|\n| cut | easy, 5 min |"
+    end = f"## Exercises\n\n{links}\n\n{table}\n\n## Further reading\n\n- Hu, 2021. Next: [08, b](08_b.ipynb)."
+
+    def ending(text, following="08_b"):
+        return guards.ending(planted(source(3, text)), following)
+
+    assert ending(end) == ending(end.replace(" Next: [08, b](08_b.ipynb).", ""), None) == []
+    for other in (end.replace(links + "\n\n", ""), end.replace("difficulty and time", ""), end.replace("easy, 5", "5")):
+        assert "another form" in ending(other)[0]
+    assert "does not end in" in ending(end.replace("[08, b](08_b.ipynb)", "lesson 08"))[0]
+    assert "does not end in" in ending(end, "09_c")[0]
 
 
 def first_screen(change=lambda cells: None):

@@ -33,6 +33,7 @@ UNSTABLE = re.compile(
 )
 MYST = re.compile(r"^\s*(:::|```\{|\([\w-]+\)=)|\{[a-z:]+\}`", re.M)
 MARKER = re.compile(r"NBVAL_(IGNORE_OUTPUT|SKIP)|nbval-(ignore-output|skip)", re.I)
+INDEXED = re.compile(r"(?<![\w.])(?![ckoqv]_(?:proj|fc|attn)\b)d?[^\W\d_]_\w+")  # W_ij, dy_j, d_in; q_proj is a name
 REASON = re.compile(r"# not compared: \w+")
 ALLOWED = {
     "numpy", "matplotlib", "minipeft", "IPython", "inspect", "json", "math", "itertools", "functools", "textwrap", "string",
@@ -154,6 +155,11 @@ def strange_markdown(notebook):
     faults = [f"MyST syntax {m.group()!r}" for text in prose(notebook) if (m := MYST.search(text))]
     faults += [r"\( or \[ as mathematics" for text in prose(notebook) if re.search(r"(?<!\\)\\[\[(]", text)]
     faults += ["a $ without its other half" for text in prose(notebook) if bare(text).count("$") % 2]
+    for text in map(bare, prose(notebook)):
+        plain = re.sub(r"\$\$.*?\$\$|\$[^$]*\$|^#.*$", "", text, flags=re.M | re.S)
+        faults += [f"{index} shows as typed: ${index}$, or a <sub>" for index in INDEXED.findall(plain)]
+        if number := re.search(r"(?:\A|\n\n)(?!1\.)\d+\. ", plain):
+            faults.append(f"a list that begins with {number[0].strip()}")
     return faults
 
 
@@ -229,6 +235,29 @@ def first_screen(notebook):
     return faults
 
 
+def ending(notebook, following=None):
+    """The exercises, each with its difficulty and its time, below links to them; the way to the next lesson."""
+    last = re.split("^## ", "\n".join(prose(notebook)), flags=re.M)[-2:]
+    table = (
+        r"Exercises\n\n\[[^\]]*\]\(exercises/[^)]*\), and \[[^\]]*\]\(solutions/[^)]*\):\n\n"
+        r"\| exercise \| difficulty and time \|\n\|---\|---\|(\n\| [^|]+ \| (easy|medium|hard), \d+ min \|)+\s*\Z"
+    )
+    faults = [] if re.match(table, last[0]) else [f"the table of the exercises has another form:\n{last[0]}"]
+    if following and not re.search(rf" Next: \[[^\]]+\]\({following}\.ipynb\)\.\s*\Z", last[-1]):
+        faults.append(f"does not end in 'Next: [...]({following}.ipynb).'")
+    return faults
+
+
+def hints(notebook):
+    """Folded under an exercise: Hint, and under it perhaps Second hint."""
+    faults = []
+    for text in re.split("^## ", "\n".join(prose(notebook)), flags=re.M)[1:]:
+        names = re.findall(r"<summary>(.*?)</summary>", text)
+        if names != ["Hint", "Second hint"][: len(names)]:
+            faults.append(f"hints are called {names} in {text.splitlines()[0]!r}")
+    return faults
+
+
 def named_nowhere(notebook, number, docstrings):
     """Some module of the library names the lesson in its docstring."""
     return [] if any(re.search(rf"[Ll]essons? [\d, and]*\b{number}\b", doc) for doc in docstrings) else [
@@ -264,6 +293,17 @@ def test_lesson(path):
     notebook = read(path)
     faults = template(notebook) + first_screen(notebook) + named_nowhere(notebook, path.name[:2], docstrings())
     assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_lesson_ends(path):
+    following = [later.stem for later in LESSONS if later > path]
+    assert not (faults := ending(read(path), *following[:1])), "\n".join(faults)
+
+
+@pytest.mark.parametrize("path", EXERCISES, ids=lambda path: path.stem)
+def test_hints(path):
+    assert not (faults := hints(read(path))), "\n".join(faults)
 
 
 @pytest.mark.parametrize("path", [*LESSONS, *SOLUTIONS, *EXERCISES], ids=lambda path: f"{path.parent.name}-{path.stem}")

@@ -68,6 +68,6 @@ def test_every_lesson_answers_something_and_is_taught(number):
     solved = LESSONS[number].parent / "solutions" / LESSONS[number].name
     minutes = re.findall(r"^## .*\((?:easy|medium|hard), (\d+) minutes\)$", solved.read_text("utf-8"), re.M)
     assert exercising == sum(map(int, minutes))
-    assert re.findall(r"\((?:easy|medium|hard),\s(\d+)\smin\)", content(number)) == minutes
+    assert re.findall(r"\| (?:easy|medium|hard), (\d+) min \|", content(number)) == minutes
     for quoted in re.findall(r"\d+(?:\.\d+)?%|\b\d\.\d+", section):
         assert quoted in content(number), f"docs/teaching.md quotes {quoted}, which does not stand in lesson {number}"

@@ -27,6 +27,7 @@ from ..training import (
 )  # fmt: skip
 from .check import answers
 
+DASHES = (0, (6, 3)), (0, (1.2, 1.6))  # the two lines of the map
 ALL = ("*_proj", "*.c_fc")  # every Linear of the blocks
 SHAKY = {(4, 0.1), (16, 0.03), (16, 0.1), (64, 0.03), (64, 0.1), (256, 0.01), (256, 0.03), (256, 0.1)}
 # (α, rate) at which rounding decides how far a training of `near` goes astray: of these only words are shown
@@ -92,12 +93,14 @@ def too_small_too_large(alphas=(1, 4, 16, 64, 256), lr=3e-3):
 def valley(found, product=(0.03, 1.0)):
     """Two heat maps of α against the rate: the new task, and an old one; hatched where a run was wrecked.
 
-    Dashed: α times the rate equal to either end of `product`.  found: a Sweep of `trial`
+    Lines: α times the rate equal to either end of `product`, dashed and dotted.  found: a Sweep of `trial`
     """
+    from matplotlib.patheffects import Normal, Stroke
+
     from ..lab.charts import shade
 
     alphas, rates = found.labels("alpha"), found.labels("lr")
-    figure, both = canvas(10.2, 3.3, 1, 2, sharey=True)
+    figure, both = canvas(8.4, 3.5, 1, 2, sharey=True)
     said = []
     for axes, name, title in zip(both, ("new", "old"), ("near, the new task", "reverse, an old skill"), strict=True):
         for i, alpha in enumerate(alphas):
@@ -109,18 +112,17 @@ def valley(found, product=(0.03, 1.0)):
                 axes.fill_between((j - 0.5, j + 0.5), i - 0.5, i + 0.5, facecolor=face, edgecolor="#bbbbbb",
                                   hatch="////" if wrecked else None, linewidth=0.5)  # fmt: skip
                 text = "wrecked" if wrecked else f"{values.mean():.0%}"
-                back = {"facecolor": face, "edgecolor": "none", "pad": 1}
+                back = {"facecolor": face, "edgecolor": "none", "pad": 2.5}  # the lines run under the numbers
                 axes.text(j, i, text, ha="center", va="center", color=ink, fontsize=9, bbox=back, zorder=4)
                 row.append(f"{text} at {lr:g}")
             said.append(f"{name}, α = {alpha}: {', '.join(row)}")
         across = np.array([-0.5, len(rates) - 0.5])
         slope = np.log(rates[-1] / rates[0]) / (len(rates) - 1) / (np.log(alphas[-1] / alphas[0]) / (len(alphas) - 1))
-        for level in product:
+        for level, style in zip(product, DASHES, strict=True):
             at_first = np.log(level / rates[0] / alphas[0]) / (np.log(alphas[-1] / alphas[0]) / (len(alphas) - 1))
-            axes.plot(across, at_first - slope * across, "--", color=COLORS[1], linewidth=1.3, zorder=2)
-            x = 0.5 if at_first < len(alphas) - 2 else 1.5  # on the border of two columns, where no number stands
-            axes.text(x, at_first - slope * x, f"{level:g}", ha="center", va="center", color=COLORS[1], fontsize=8,
-                      zorder=5, bbox={"fc": "white", "ec": COLORS[1], "lw": 0.6, "pad": 0.8})  # fmt: skip
+            line, = axes.plot(across, at_first - slope * across, color=COLORS[1], linestyle=style, linewidth=1.6, zorder=2,
+                              label=f"α · rate = {level:g}")  # fmt: skip
+            line.set_path_effects([Stroke(linewidth=3.4, foreground="white"), Normal()])
         axes.set(xlim=across, ylim=(-0.5, len(alphas) - 0.5), xlabel="learning rate")
         axes.set_xticks(range(len(rates)), [f"{lr:g}" for lr in rates])
         axes.set_yticks(range(len(alphas)), alphas)
@@ -128,8 +130,9 @@ def valley(found, product=(0.03, 1.0)):
         axes.grid(False)
         axes.set_title(title)
     both[0].set_ylabel("α  (r = 4)")
-    return Picture(figure, f"Two heat maps, learning rate across and α upwards, right symbols, mean of seeds; dashed lines "
-                   f"at α times rate = {product[0]:g} and {product[1]:g}. {'; '.join(said)}.")  # fmt: skip
+    figure.legend(handles=both[0].lines, loc="outside lower center", ncols=2, handlelength=3.2, labelcolor=COLORS[1])
+    return Picture(figure, "Two heat maps, learning rate across and α upwards, right symbols, mean of seeds; a dashed line "
+                   f"at α times rate = {product[0]:g}, a dotted one at {product[1]:g}. {'; '.join(said)}.")  # fmt: skip
 
 
 def down_the_diagonal(found):

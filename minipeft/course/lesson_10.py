@@ -26,7 +26,7 @@ def draw_dropped(solved=False):
     lora_forward(pen, 0, sizes, ("d_in", "d_out", "r"))
     lora_backward(pen, 368, sizes, False)
     pen.knot(62, LOW, "M", INK, r=9)
-    pen.text(47, LOW - 21, "zeros and\n1 / (1 − p)", 8.5, INK, va="top")
+    pen.text(40, LOW - 13, "zeros and\n1 / (1 − p)", 8.5, INK, va="top")
     pen.knot(368 + 36 + 62, LOW, "M" if solved else "?", BACK, r=9)
     back = "and the lower one meets the same M again" if solved else "and dA, dB, dx and what stands at M are open"
     return Picture(pen.figure, "Two panels. Forward: x goes two ways. The upper one leads through W, frozen, and meets no "

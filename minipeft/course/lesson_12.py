@@ -107,8 +107,8 @@ def columns_backward(ax):
     columns(ax, back=True)
     line(ax, (1.0, 5.1), (1.0, 5.62), BACK)
     line(ax, (1.0, -0.1), (1.0, -0.62), BACK)
-    blank(ax, 1.0, 6.0, "dP_k = ?")
-    blank(ax, 1.0, -1.0, "dP_v = ?")
+    blank(ax, 1.0, 6.0, "$dP_k$ = ?")
+    blank(ax, 1.0, -1.0, "$dP_v$ = ?")
     for y, name in ((4.7, "dk"), (0.3, "dv")):
         ax.text(5.5, y, f"{name} goes on\nto the tokens", ha="left", va="center", fontsize=9.5, color=GREY)
 
@@ -117,7 +117,7 @@ def blank(ax, x, y, text):
     """A place for an answer."""
     from matplotlib.patches import FancyBboxPatch
 
-    w, h = 0.5 + 0.235 * len(text), 0.76
+    w, h = 0.5 + 0.235 * len(text.replace("$", "")), 0.76
     ax.add_patch(FancyBboxPatch((x - w / 2, y - h / 2), w, h, boxstyle="round,pad=0,rounding_size=0.12", edgecolor=BACK,
                                 lw=1.3, zorder=3, facecolor="white", linestyle=(0, (3, 2))))  # fmt: skip
     ax.text(x, y, text, ha="center", va="center", fontsize=12, zorder=4)

@@ -173,16 +173,17 @@ def plot_starts(learned):
         for name, _, share in learned:
             if kind_of(name) == kind and share <= 0.99 and "noise" not in name:
                 at = shares.index(share)
-                axes.annotate(name, (share, i + np.linspace(-0.28, 0.28, len(shares))[at]), (0, -12), ha="center",
-                              textcoords="offset points", fontsize=10)  # fmt: skip
+                side = 1 if share > 1 / 16 else -1  # away from the dashed line
+                axes.annotate(name, (share, i + np.linspace(-0.28, 0.28, len(shares))[at]), (6 * side, 0), va="center",
+                              ha="left" if side > 0 else "right", textcoords="offset points", fontsize=10)  # fmt: skip
     axes.axvline(1 / 16, color=FAINT, lw=1, ls="--")
     axes.text(1 / 16 + 0.01, -0.5, "guessing", fontsize=9.5, color=FAINT, va="center")
     axes.set_yticks(range(len(kinds)), kinds)
-    axes.set(xlim=(0, 1), ylim=(len(kinds) - 0.5, -0.7), xlabel="right symbols of near after 30 steps")
+    axes.set(xlim=(0, 1), ylim=(len(kinds) - 0.5, -0.7), xlabel='right symbols of "near" after 30 steps')
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     total = sum(share > 0.99 for *_, share in learned)
     axes.set_title(
-        f"One row finds near from {total} of {len(learned)} starts (over 99% right)", loc="left", fontsize=11.5
+        f'One row finds "near" from {total} of {len(learned)} starts (over 99% right)', loc="left", fontsize=11.5
     )
     return Picture(
         figure, f"A dot for each start of one row, after 30 steps on near. Over 99% right: {'; '.join(said)}."

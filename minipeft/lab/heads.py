@@ -43,10 +43,14 @@ def attention_weights(model, ids):
     return [one.p[:, :, -ids.shape[1] :] for one in seen]
 
 
+LEGIBLE = 0.16  # inches: with smaller cells the words at rows and columns are hard to read in a page
+
+
 def attention_map(model, ids, layer=None, head=None, words=None, queries=None, mark=None, title=None):
     """The weights of a head while the model reads one sequence, as a map: a row for each query, a column for each key.
 
-    layer, head     one of each; where one is not given, all of them, in a grid
+    layer, head     one of each; where one is not given, all of them, in a grid: a row for each layer, but the heads of a
+                    single layer in rows of two, where in one row their words would be too small to read
     words           what stands at the rows and columns, one for each token; for the base `symbols` it is found
     queries         a slice of the rows, such as slice(9, 17): those where the model writes
     mark            (row, column) places to frame, counted in tokens
@@ -63,20 +67,28 @@ def attention_map(model, ids, layer=None, head=None, words=None, queries=None, m
     p = attention_weights(model, ids)
     layers, heads = picked(layer, len(p), "layer"), picked(head, p[0].shape[1], "head")
     m, shown = p[0].shape[-1] - T, range(T)[queries or slice(None)]
-    cell = min(0.28, (10.6 / len(heads) - 0.3) / (T + m + 1.6))  # inches
+    across = len(heads)
+    cell = cell_of(10.6, across, T + m)
+    if (
+        len(layers) == 1 and across > 2 and cell < LEGIBLE
+    ):  # two and two, in a picture that a page shows at its full size
+        across, cell = 2, cell_of(7.6, 2, T + m)
+    places = [(i, h) for i in layers for h in heads]
+    rows = -(-len(places) // across)
     words_below = 0.62 * label_size(cell) / 72 * max(len(word) for word in words)  # inches: they stand upright
     width, height = cell * (T + m + 1.6) + 0.25, cell * len(shown) + 0.42 + max(0.38, words_below)
-    size = max(3.4, width * len(heads) + 0.5), height * len(layers) + 0.3 + 0.3 * bool(title)
-    figure, axes = canvas(*size, len(layers), len(heads), squeeze=False)
+    size = max(3.4, width * across + 0.5), height * rows + 0.3 + 0.3 * bool(title)
+    figure, axes = canvas(*size, rows, across, squeeze=False)
     said = []
-    for row, i in zip(axes, layers, strict=True):
-        for ax, h in zip(row, heads, strict=True):
-            draw_map(ax, p[i][0, h], m, words, shown, mark or [], cell)
-            ax.set_title(f"layer {i}, head {h}", loc="left", fontsize=9.5)
-            if h != heads[0]:
-                ax.set_yticklabels([""] * len(shown))
-            framed = f", framed {np.mean([p[i][0, h, r, m + c] for r, c in mark]):.2f}" if mark else ""
-            said.append(f"layer {i}, head {h}: {most_seen(p[i][0, h], m, shown)}{framed}")
+    for ax in axes.flat[len(places) :]:
+        ax.remove()
+    for k, (ax, (i, h)) in enumerate(zip(axes.flat, places, strict=False)):
+        draw_map(ax, p[i][0, h], m, words, shown, mark or [], cell)
+        ax.set_title(f"layer {i}, head {h}", loc="left", fontsize=9.5)
+        if k % across:
+            ax.set_yticklabels([""] * len(shown))
+        framed = f", framed {np.mean([p[i][0, h, r, m + c] for r, c in mark]):.2f}" if mark else ""
+        said.append(f"layer {i}, head {h}: {most_seen(p[i][0, h], m, shown)}{framed}")
     figure.supylabel("query", fontsize=9.5)
     figure.supxlabel("key" + (f" (P: the {m} virtual ones)" if m else ""), fontsize=9.5)
     if title:
@@ -118,6 +130,11 @@ def draw_map(ax, w, m, words, shown, mark, cell):
     ax.set(xlim=(-m - gap - 0.7, T - 0.3), ylim=(last + 0.7, first - 0.7), aspect="equal")
     ax.grid(False)
     ax.spines[:].set_visible(False)
+
+
+def cell_of(wide, across, tokens):
+    """The side of a cell in inches, where `across` maps stand side by side in a picture of at most so many inches."""
+    return min(0.28, (wide / across - 0.3) / (tokens + 1.6))
 
 
 def label_size(cell):

@@ -60,7 +60,7 @@ def three_matrices(pen, x, sizes):
 
 
 def lora_forward(pen, x, sizes, names):
-    (tall, wide, thin), (d_in, d_out, r) = sizes, names
+    (tall, wide, thin), (d_in, d_out, r) = sizes, map(typeset, names)
     heading(pen, x + 8, 210, "forward")
     pen.text(x + 14, MIDDLE + 9, "x", 13)
     look = {"lw": 1.5}
@@ -81,6 +81,12 @@ def lora_forward(pen, x, sizes, names):
     pen.text(x + 95, LOW - tall / 2 - 4, f"trained\n{d_in} × {r}", 9, TRAINED, va="top")
     pen.text(x + 203, LOW - thin / 2 - 4, f"trained\n{r} × {d_out}", 9, TRAINED, va="top")
     pen.text(x + 273, LOW - 14, "one number,\nα / r", 9, QUIET, va="top")
+
+
+def typeset(name):
+    """A size as it is written in a picture: d_in with its index below, a number as it is."""
+    letter, _, index = str(name).partition("_")
+    return rf"${letter}_\mathrm{{{index}}}$" if index else letter
 
 
 def lora_backward(pen, x, sizes, solved):
