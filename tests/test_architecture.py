@@ -109,6 +109,12 @@ def test_the_model_and_the_methods_need_only_numpy(file):
         assert others <= ({"threadpoolctl"} if part(file) == "process" else {"numpy"})
 
 
+@pytest.mark.parametrize("file", [file for file in FILES if part(file) == "methods"], ids=str)
+def test_the_products_of_a_method_are_counted(file):
+    used = {node.attr for node in ast.walk(tree_of(file)) if isinstance(node, ast.Attribute)}
+    assert not used & {"einsum", "tensordot", "inner", "vdot"}, "counting() sees @, np.matmul, np.dot, matmul and outer"
+
+
 @every_file
 def test_matplotlib_is_imported_late(file):
     top = {name.split(".")[0] for name in imported(file, list(at_the_top(file)))}
