@@ -222,9 +222,10 @@ def page(module, lessons):
         head(module, text, lessons),
     ]
 
-    def row(prose, end, name=""):
+    def row(prose, end, name="", inside=""):
         nonlocal at
         code = dedent("\n".join(line for line in lines[at:end] if line is not None)).strip("\n")
+        code = indent(code, inside)
         at = end
         if not code.strip() and not prose.strip():
             return
@@ -291,7 +292,8 @@ def page(module, lessons):
                     prose, back = f"{prose}\n\n{back}", ""
             row(prose, (inner or [n.end_lineno])[0], "" if n is node else f"{node.name}.{n.name}")
             if inner:
-                row(back, n.end_lineno, f"{node.name}.backward" * (n.name in FORWARD or n is node))
+                name = f"{node.name}.backward" * (n.name in FORWARD or n is node)
+                row(back, n.end_lineno, name, inside="    ")  # so that its return is not read as that of the row
     if at < len(lines):
         row("", len(lines))
     return "\n".join(out)

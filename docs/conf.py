@@ -19,6 +19,7 @@ nb_execution_mode, nb_code_prompt_show, nb_code_prompt_hide = "off", "Show the c
 nb_merge_streams = True
 myst_enable_extensions, myst_heading_anchors = ["dollarmath", "colon_fence"], 3
 html_math_renderer = "katex"
+smartquotes_action = "De"  # quotes stay as they are: in a docstring they are mostly those of a program
 templates_path, html_static_path = [str(HERE / "templates")], [str(HERE / "static")]
 html_css_files, html_show_sourcelink, html_copy_source, html_use_index = ["site.css"], False, False, False
 html_favicon = str(HERE / "static" / "favicon.svg")
