@@ -69,7 +69,7 @@ CASES = {label: one for method in METHODS.values() for label, one in variants(me
     "ia3-twice": IA3(targets=("*.mlp.c_proj", "*.q_proj"), feedforward=("*.c_proj", "*.q_proj")),
     "adapter-parallel": Adapter(m=3, kind="parallel", targets="*.mlp"),
     "adapter-mlp": Adapter(m=3, targets="*.mlp"),
-    "adapter-block": Adapter(m=3, targets="h.[0-9]"),
+    "adapter-block": Adapter(m=3, targets="h.*[0-9]"),
     "prefix-net": PrefixTuning(m=3, reparametrise=True),
     "stack": Stack((PrefixTuning(m=3), Adapter(m=2, kind="parallel", targets="*.mlp"), LoRA(r=2, targets="*"))),
     "stack-scaled": Stack((DoRA(r=2), LoRA(r=2, targets="*.c_proj"), IA3(), IA3(targets="*.q_proj", feedforward=()))),

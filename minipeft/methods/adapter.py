@@ -86,9 +86,8 @@ class Adapter(Method):
     kind: after the frozen part, or beside it
 
     Houlsby et al. (2019) adapt attention and MLP, the default.  Pfeiffer et al. (2021) adapt once a block, after the
-    MLP: targets="*.mlp" adapts what the MLP adds; the blocks themselves, ("h.[0-9]", "h.[0-9][0-9]"),
-    the stream after it was added.  The parallel
-    adapter of He et al. (2022) is kind="parallel", targets="*.mlp"; it reads ln_2(h), what the MLP reads.
+    MLP: targets="*.mlp" adapts what the MLP adds; the blocks themselves, "h.*[0-9]", the stream after it was added.
+    The parallel adapter of He et al. (2022) is kind="parallel", targets="*.mlp"; it reads ln_2(h), what the MLP reads.
 
     Trains:   2 D m + m + D numbers for each target
     """
