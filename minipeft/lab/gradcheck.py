@@ -93,8 +93,8 @@ def directional_error(loss, array, gradient, rng, eps, again=False):
         D(ε)  =  (L(p + ε v) − L(p − ε v)) / 2 ε  =  ⟨dL/dp, v⟩ + c ε² + O(ε⁴)
 
     again: where D(ε) is not as near as a right gradient mostly is, the step may be to blame: rounding, which is divided by
-    ε, or c ε² where the loss bends much.  Then (4 D(h) − D(2 h)) / 3 is asked, too, which has no h²: at h = 4 ε against
-    rounding, and at h = ε / 4.  A wrong gradient is far from all three.
+    ε, or c ε² where the loss bends much.  Then (4 D(h) − D(2 h)) / 3 is asked, too, which has no h²: at h = 4 ε and 32 ε
+    against rounding, and at h = ε / 4.  A wrong gradient is far from all four.
 
     A v that happens to lie across the gradient makes both sides nearly zero, and rounding all there is: below a hundredth
     of ‖gradient‖, what ⟨gradient, v⟩ mostly is, they count as that.
@@ -119,7 +119,7 @@ def directional_error(loss, array, gradient, rng, eps, again=False):
         return error((4 * difference(h) - difference(2 * h)) / 3)
 
     first = error(difference(eps))
-    return first if not again or first < 1e-7 else min(first, extrapolated(4 * eps), extrapolated(eps / 4))
+    return first if not again or first < 1e-7 else min(first, *(extrapolated(h * eps) for h in (4, 32, 1 / 4)))
 
 
 def nudge(loss, array, eps=2.0**-10):
