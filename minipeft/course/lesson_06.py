@@ -246,7 +246,7 @@ def plot_starts(runs, steps=5):
 
 def first_move(seeds, name):
     """In which step a factor first leaves its place, in words."""
-    steps = [int((run[name] > 1e-8).argmax()) for run in seeds]  # a step of Adam is 0.003 for each number
+    steps = [int(np.flatnonzero(run[name])[0]) if run[name].any() else 0 for run in seeds]
     return "never moves" if not any(steps) else f"moves from step {min(steps)} on"
 
 
