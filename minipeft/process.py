@@ -47,9 +47,15 @@ def computing():
 
 def one_blas_thread():
     """A context in which the BLAS has one thread, unless the user has said how many it shall have."""
-    if any(name in os.environ for name in BLAS_VARIABLES) or blas() is None:
+    if threads_asked() or blas() is None:
         return nullcontext()
     return blas().limit(limits=1, user_api="blas")
+
+
+def threads_asked():
+    """The BLAS threads that the environment asks for, or None.  What is no whole number > 0 counts for nothing."""
+    asked = (os.environ.get(name, "") for name in BLAS_VARIABLES)
+    return next((int(number) for number in asked if number.isdecimal() and int(number)), None)
 
 
 @lru_cache(maxsize=1)

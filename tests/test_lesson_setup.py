@@ -59,8 +59,10 @@ print(before, threads(), os.environ["OPENBLAS_NUM_THREADS"])
 """
 OPENBLAS = [pool for pool in pytest.importorskip("threadpoolctl").threadpool_info() if pool["user_api"] == "blas"]
 
+several = pytest.mark.skipif(not OPENBLAS or CORES == 1, reason="needs a BLAS that threadpoolctl knows, and two cores")
 
-@pytest.mark.skipif(not OPENBLAS or CORES == 1, reason="needs a BLAS that threadpoolctl knows, and two cores")
+
+@several
 def test_one_thread_although_numpy_was_imported_first():
     before, after, variable = python(THREADS).split()
     assert before != "{1}"  # or this test could not fail
@@ -68,9 +70,20 @@ def test_one_thread_although_numpy_was_imported_first():
     assert variable == "1"
 
 
-@pytest.mark.skipif(not OPENBLAS or CORES == 1, reason="needs a BLAS that threadpoolctl knows, and two cores")
+@several
 def test_whoever_sets_the_threads_has_them():
     assert python(THREADS, OPENBLAS_NUM_THREADS="2").split()[1:] == ["{2}", "2"]
+
+
+@several
+@pytest.mark.parametrize("nonsense", ["", "0", "two", "-1", "²"])
+def test_a_variable_that_says_no_number_counts_for_nothing(nonsense):
+    assert python(THREADS, OPENBLAS_NUM_THREADS=nonsense).split()[1:] == ["{1}", "1"]
+
+
+@several
+def test_the_variables_of_other_blas_count_too():
+    assert python(THREADS, OMP_NUM_THREADS="2").split()[1:] == ["{2}", "2"]
 
 
 def test_without_threadpoolctl_the_processes_started_from_here_still_have_one_thread():

@@ -13,6 +13,8 @@ import warnings
 
 import numpy as np
 
+from ..process import threads_asked
+
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9"]  # Okabe-Ito, dark ones first
 STYLES = ["-", "--", "-.", ":", "-", "--", "-."]  # in greyscale the colours are equal: the dashes are not
 
@@ -27,12 +29,13 @@ def set_up():
 
 
 def limit_threads():
-    """Give BLAS one thread, or as many as OPENBLAS_NUM_THREADS says: tiny matrices are fastest on one.
+    """Give BLAS one thread, or as many as the environment asks for: tiny matrices are fastest on one.
 
     The variable is for the processes that are started from here.  The NumPy of this one has read it when it was imported,
     so it is told through threadpoolctl; where that is not installed, several threads give the same numbers, later.
     """
-    threads = int(os.environ.setdefault("OPENBLAS_NUM_THREADS", "1"))
+    threads = threads_asked() or 1
+    os.environ["OPENBLAS_NUM_THREADS"] = str(threads)
     try:
         from threadpoolctl import threadpool_limits
     except ModuleNotFoundError:
@@ -78,7 +81,7 @@ def starmap(function, cases):
         from joblib import Parallel, cpu_count, delayed
     except ModuleNotFoundError:  # it only saves time
         return [function(*case) for case in cases]
-    processes = max(1, min(4, cpu_count() // int(os.environ["OPENBLAS_NUM_THREADS"])))  # a core for each thread
+    processes = max(1, min(4, cpu_count() // threads_asked()))  # a core for each thread
     return Parallel(processes)(delayed(function)(*case) for case in cases)
 
 

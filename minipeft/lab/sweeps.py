@@ -23,7 +23,7 @@ from contextlib import nullcontext
 
 import numpy as np
 
-from ..process import BLAS_VARIABLES, computing
+from ..process import computing, threads_asked
 from ..training.progress import progress_bar
 from ..training.step import Diverged
 from ..validation import is_seed
@@ -155,7 +155,7 @@ def results_of(tasks, jobs):
     if joblib is None or jobs == 1 or (len(tasks) == 1 and not elsewhere):
         yield from itertools.starmap(run, tasks)
         return
-    here = nullcontext() if elsewhere else joblib.parallel_config("loky", inner_max_num_threads=threads_wanted())
+    here = nullcontext() if elsewhere else joblib.parallel_config("loky", inner_max_num_threads=threads_asked() or 1)
     with here, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")  # it starts another
         if backend.supports_return_generator:
@@ -167,11 +167,6 @@ def results_of(tasks, jobs):
             n = min(jobs, len(part)) if jobs else None
             parallel = joblib.Parallel(n, batch_size=1, return_as=how)
             yield from parallel(joblib.delayed(run)(*task) for task in part)
-
-
-def threads_wanted():
-    """Threads of the BLAS in each process: one, unless the environment says more, as everywhere in minipeft."""
-    return next((int(os.environ[name]) for name in BLAS_VARIABLES if os.environ.get(name, "").isdigit()), 1)
 
 
 def run(i, function, values, seed, name):
