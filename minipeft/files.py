@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all; arrays in them: npz without pickle, a JSON header inside."""
+"""Files that are written whole or not at all; arrays in them: npz without pickle, a JSON header inside; and JSON files."""
 
 import json
 import os
@@ -234,3 +234,31 @@ def read_npz(path, kind):
     if found != kind:
         raise FileError(f"{path} holds a minipeft {found}; what is needed is a minipeft {kind}")
     return header, arrays
+
+
+def read_json(path):
+    """The object in a JSON file.  Raises: FileNotFoundError; FileError if it cannot be read, is no JSON, or no object."""
+    path = check_readable(path)
+    with reading(path):
+        return parse_json(path, path.read_bytes())
+
+
+def parse_json(what, text):
+    """The object in a text.  Raises: FileError, also where a name stands twice: Python would take the last in silence."""
+
+    def unique(pairs):
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            raise FileError(f"{what}: the name {next(n for n in found if names.count(n) > 1)!r} stands twice")
+        return found
+
+    try:
+        found = json.loads(text.decode(), object_pairs_hook=unique)
+    except FileError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"{what} is not JSON: it is damaged, cut short, or something else ({error})") from error
+    if not isinstance(found, dict):
+        raise FileError(f"{what} is a {type(found).__name__}, where an object of names and values is needed")
+    return found

@@ -30,16 +30,16 @@ targets; peft_settings, {name: value}, are further ones that say what peft compu
 from os.path import lexists  # true of a link to nothing, too: then it is named
 from pathlib import Path
 
-from ..files import FileError
+from ..files import FileError, read_json
 from ..methods import METHODS, Stack, Wrapper, get_peft_model
 from ..methods.method import is_merged
 from ..methods.records import base_parameters, fingerprint, records_of, undone_on_error
 from ..methods.saving import own_arrays, trained_in_base
 from .peft_folder import PeftFolder, key
-from .peft_lora import lora_deltas
+from .peft_lora import peft_deltas
 from .peft_methods import translation
 from .peft_strict import CONFIG, accept
-from .tensors import read_json, read_tensors, write_folder
+from .tensors import read_tensors, write_folder
 
 TENSORS = "adapter_model.safetensors"
 KEEP = "save_adapter(model, path) keeps it in minipeft's own format"
@@ -202,5 +202,5 @@ def peft_contents(path):
     arrays = {name: tensor.read() for name, tensor in tensors.items()}
     settings = {field: value for field, value in config.items() if value not in (None, False, "", [], {})}
     is_lora = config.get("peft_type") == "LORA" and not config.get("use_dora")  # s A B is not what DoRA changes W by
-    deltas = lora_deltas(config, arrays) if is_lora else {}
+    deltas = peft_deltas(config, arrays) if is_lora else {}
     return settings, arrays, deltas
