@@ -102,6 +102,14 @@ class Stack(Method):
             method.after_step(model, step, steps)
 
 
+def one_by_one(methods):
+    """[method, ...]: in the place of a Stack, those that it holds."""
+    found = []
+    for method in methods:
+        found += one_by_one(method.methods) if isinstance(method, Stack) else [method]
+    return found
+
+
 def get_peft_model(model: Module, method: Method, seed: int | None = 0, start: dict | None = None) -> Module:
     """Freeze everything, put something in: the two acts that all of PEFT shares.
 
