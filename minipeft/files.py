@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .parts import PART, part_of, sweep
+from .parts import PART, part_of, remove_stale_parts
 
 DAMAGE = (  # what zipfile, NumPy and json raise on a file that something happened to
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, TypeError, KeyError, AttributeError,
@@ -182,7 +182,7 @@ def replacing(path, kind=None, mark=None):
     path = check_place(path, kind, mark)
     place = Path(os.path.realpath(path))
     part = part_of(place)
-    sweep(place)
+    remove_stale_parts(place)
     try:
         with open(part, "xb") as file:
             yield file

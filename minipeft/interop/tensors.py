@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import FileError, NotWritten, check_place, check_readable, parse_json, reading
-from ..parts import part_of, sweep
+from ..parts import part_of, remove_stale_parts
 
 FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # others may stand in a file, and are not read
 BLOCK = 1 << 20  # numbers that are read at a time
@@ -155,7 +155,7 @@ def write_folder(folder, config_name, config, tensors_name, arrays, metadata=Non
     folder.mkdir(parents=True, exist_ok=True)
     check_place(folder / config_name)
     parts = [part_of(folder / name) for name in (config_name, tensors_name)]
-    sweep(folder / tensors_name)
+    remove_stale_parts(folder / tensors_name)
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     try:
         parts[0].write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -69,8 +69,8 @@ class Stack(Method):
     name = "stack"
 
     def __post_init__(self):
-        several = isinstance(self.methods, (tuple, list)) and len(self.methods) > 0
-        if not several or not all(isinstance(method, Method) for method in self.methods):
+        is_list = isinstance(self.methods, (tuple, list)) and len(self.methods) > 0
+        if not is_list or not all(isinstance(method, Method) for method in self.methods):
             raise TypeError(
                 f"a Stack holds methods, such as Stack((LoRA(r=8), PrefixTuning(m=4))), not {self.methods!r}"
             )
