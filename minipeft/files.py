@@ -30,12 +30,14 @@ class FileError(ValueError):
 class NotWritten(OSError):
     """A file that could not be written: no space, no right; in the words of the system.
 
-    path: the file.  again: a function that writes the same to another path.
+    path: the file.  again: a function that writes the same to another path, once somebody who knows one has set it.
     """
 
-    def __init__(self, path, error, again=None):
+    again = None
+
+    def __init__(self, path, error):
         super().__init__(f"{path} could not be written: {error.strerror or error}")
-        self.path, self.errno, self.again = Path(path), error.errno, again
+        self.path, self.errno = Path(path), error.errno
 
 
 def check_readable(path):

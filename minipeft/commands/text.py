@@ -29,9 +29,9 @@ class Base(NamedTuple):
     unknown: Callable
 
 
-def open_model(name, dtype="float32"):
-    """A shipped base by its name, or else a GPT-2 folder or a model of the Hub."""
-    return load_base(name, dtype) if name in base_names() else load_gpt2(name, dtype)
+def open_model(name):
+    """A shipped base by its name, or else a GPT-2 folder or a model of the Hub; in float32."""
+    return load_base(name, "float32") if name in base_names() else load_gpt2(name, "float32")
 
 
 def open_base(name):
