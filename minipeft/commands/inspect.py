@@ -11,6 +11,7 @@ from ..methods import LoRA
 from ..methods.lora import scale
 from ..methods.method import one_by_one
 from ..methods.saving import read_adapter
+from ..model.module import plain_path
 from .output import spelled
 
 SHOWN = 8  # singular values of a ΔW
@@ -81,5 +82,5 @@ def lora_deltas(loras, arrays):
 def targeted(lora, layer):
     """Whether the globs of a LoRA hit the layer, by the name it has or had before others were wrapped around it."""
     globs = [lora.targets] if isinstance(lora.targets, str) else lora.targets
-    names = layer, ".".join(part for part in layer.split(".") if part != "base")
+    names = layer, plain_path(layer)
     return any(fnmatchcase(name, glob) for name in names for glob in globs)
