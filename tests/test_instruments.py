@@ -29,6 +29,7 @@ from minipeft.lab import (
     attention_map,
     attention_weights,
     changed,
+    commonest_letter,
     deltas,
     examine,
     moved,
@@ -48,6 +49,7 @@ from minipeft.lab import (
 from minipeft.lab.table import below
 from minipeft.methods.lora import LoRALinear
 from minipeft.methods.prefix import PrefixAttention
+from minipeft.model import Attention
 from minipeft.training import symbols_batch
 
 METHODS = {"base": None, "prefix": PrefixTuning(m=3), "prompt": PromptTuning(m=2), "lora": LoRA(r=2),
@@ -339,6 +341,29 @@ def test_the_base_writes_what_is_wanted_and_not_what_it_never_learned(symbols):
     near = write(symbols, "near")
     assert np.array_equal(near.written, near.reads)  # it copies
     assert "0 of 32" in repr(near)
+
+
+def test_a_core_that_cannot_use_a_cache_writes_without(symbols):
+    class Short(Attention):
+        def forward(self, q, k, v):
+            assert q.shape == k.shape
+            return super().forward(q, k, v)
+
+    model = load_base("symbols")
+    for block in model.h:
+        block.attn.core = Short(model.config.n_head)
+    assert np.array_equal(write(model, "plus", cache=False).written, write(symbols, "plus").written)
+    with pytest.raises(AssertionError):
+        write(model, "plus")
+
+
+def test_what_the_commonest_letter_gives():
+    ids, targets, _ = symbols_batch("plus", np.random.default_rng(3), 50)
+    hits = 0
+    for read, wanted in zip(ids[:, 1:9].tolist(), targets[:, -8:].tolist(), strict=True):
+        hits += wanted.count(min(read, key=lambda letter: (-read.count(letter), letter)))
+    assert commonest_letter("plus", 50, seed=3) == hits / 400
+    assert commonest_letter("copy") > commonest_letter("plus")
 
 
 def test_tiles_are_dark_where_a_symbol_is_right(symbols):

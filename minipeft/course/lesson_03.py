@@ -4,12 +4,12 @@ taken away."""
 import numpy as np
 
 from ..interop.gpt2_files import layout
-from ..lab.symbols import Writing
+from ..lab.symbols import question_and_answer, writing_of
 from ..lab.table import Table, below  # noqa: F401 (the lesson calls below)
 from ..model import GPT2, Attention, Block, GPT2Config, Module, Parameter, chain
 from ..model.functional import softmax, softmax_backward
 from ..training import AdamW, fit, load_tokens, symbols_batch
-from ..training.data import LENGTH, PAD, SYMBOLS
+from ..training.data import LENGTH, PAD, chance_batch
 from ..training.evaluation import evaluate
 from ..training.optimizers import warmup_cosine
 from . import check as checks
@@ -210,14 +210,12 @@ def count(config):
 
 def question(task="copy", n=3, seed=5):
     """(ids that end with the separator, the letters that are wanted), for n sequences."""
-    ids, targets, _ = symbols_batch(task, np.random.default_rng(seed), n)
-    return ids[:, : 2 + LENGTH], targets[:, -LENGTH:]
+    return question_and_answer(symbols_batch(task, np.random.default_rng(seed), n))
 
 
 def writing(written, task="copy", n=3, seed=5):
     """What a model wrote after question(task, n, seed), ready for show_writing."""
-    ids, wanted = question(task, n, seed)
-    return Writing(ids[:, 1 : 1 + LENGTH], wanted, np.asarray(written)[:, -LENGTH:])
+    return writing_of(*question(task, n, seed), written)
 
 
 class Same(Module):
@@ -326,21 +324,15 @@ def train_without(part, start=1, lr=2e-3, steps=240, task="copy", seed=0):
         schedule=gently,
         progress=False,
     )
-    ids, letters = wanted[0][:, : 2 + LENGTH], wanted[1][:, -LENGTH:]
+    ids, letters = question_and_answer(wanted)
     for _ in range(LENGTH):  # not from a cache: without the mask, a later token changes what stands at earlier ones
         ids = np.hstack([ids, model(ids)[0][:, -1:].argmax(-1)])
     return {"written": float((ids[:, -LENGTH:] == letters).mean()), "loss": evaluate(model, [wanted]).loss}
 
 
 def examples(task, rng, n):
-    """(ids, targets, mask) of n sequences; "chance": as copy, but the eight letters behind the separator are drawn."""
-    if task != "chance":
-        return symbols_batch(task, rng, n)
-    ids, targets, mask = (array.copy() for array in symbols_batch("copy", rng, n))
-    drawn = rng.integers(0, SYMBOLS, (n, LENGTH))
-    targets[:, -LENGTH:] = drawn
-    ids[:, 1 - LENGTH :] = drawn[:, :-1]
-    return ids, targets, mask
+    """(ids, targets, mask) of n sequences of a task, or of "chance": letters that are drawn."""
+    return chance_batch(rng, n) if task == "chance" else symbols_batch(task, rng, n)
 
 
 def gently(step, steps):

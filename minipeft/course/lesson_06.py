@@ -12,6 +12,7 @@ from ..methods import Beside, LoRA, get_peft_model
 from ..methods.lora import LoRALinear
 from ..model.functional import matmul, outer
 from ..training import AdamW, constant, evaluate, fit, load_base, symbols_batch, symbols_batches
+from ..training.data import new_sequences
 from .check import answers
 
 FROZEN, TRAINED, BACK, OPEN = "#e4e4e4", COLORS[0], COLORS[1], "#fde9dc"
@@ -197,7 +198,7 @@ def four_starts(steps=24, watched=5, seeds=(0, 1, 2)):
 
     A and B are watched in the first steps, copy is tested before them, and near after all.
     """
-    tests = {task: [symbols_batch(task, np.random.default_rng(7), 128)] for task in ("copy", "near")}
+    tests = {task: new_sequences(task) for task in ("copy", "near")}
     runs = {}
     for kind in STARTS:
         runs[kind] = []

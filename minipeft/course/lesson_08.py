@@ -25,17 +25,13 @@ from ..training import (
     text_batches,
     text_windows,
 )  # fmt: skip
+from ..training.data import new_sequences
 from .check import answers
 
 DASHES = (0, (6, 3)), (0, (1.2, 1.6))  # the two lines of the map
 ALL = ("*_proj", "*.c_fc")  # every Linear of the blocks
 SHAKY = {(4, 0.1), (16, 0.03), (16, 0.1), (64, 0.03), (64, 0.1), (256, 0.01), (256, 0.03), (256, 0.1)}
 # (α, rate) at which rounding decides how far a training of `near` goes astray: of these only words are shown
-
-
-def unseen(task, n=64):
-    """The same n new sequences each time."""
-    return [symbols_batch(task, np.random.default_rng(7), n)]
 
 
 # ---- symbols
@@ -56,7 +52,7 @@ def trial(alpha, lr, seed):
     Raises: Diverged where the model can do neither (the new one at a loss above 2, the old one below one half): wrecked
     """
     model = train_near(alpha, lr, seed)
-    new, old = evaluate(model, unseen("near")), evaluate(model, unseen("reverse"))
+    new, old = evaluate(model, new_sequences("near", 64)), evaluate(model, new_sequences("reverse", 64))
     if new.loss > 2 and old.accuracy < 0.5:
         raise Diverged(f"at α = {alpha} and a rate of {lr:g} the model has neither task")
     return {"new": new.accuracy, "old": old.accuracy}
@@ -217,7 +213,7 @@ def walk(alpha, lr, seed):
     for (_, now), (_, before) in zip(wrappers_of(model), wrappers_of(start), strict=True):
         moved += ((now.A.data - before.A.data) ** 2).sum()
         whole += (before.A.data**2).sum()
-    new, old = evaluate(model, unseen("near")), evaluate(model, unseen("reverse"))
+    new, old = evaluate(model, new_sequences("near", 64)), evaluate(model, new_sequences("reverse", 64))
     return {"A moved": (moved / whole) ** 0.5, "new": new.accuracy, "old": old.accuracy}
 
 

@@ -14,6 +14,7 @@ from ..lab.table import Table
 from ..methods import FullFineTuning, LoRA, get_peft_model
 from ..model import cross_entropy
 from ..training import SGD, AdamW, evaluate, fit, load_base, symbols_batch, symbols_batches, warmup_cosine
+from ..training.data import new_sequences
 from .check import answers
 
 ALL = ("*_proj", "*.c_fc")  # every Linear of the blocks, so that both methods change the same matrices
@@ -21,10 +22,7 @@ TICKS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)  # of axes with learning rates
 RIGHT = 0.9  # a task counts as known if this share of its letters is right
 
 
-@cache
-def unseen(task):
-    """64 sequences of a task that no training sees."""
-    return [symbols_batch(task, np.random.default_rng(99), 64)]
+unseen = partial(new_sequences, n=64, seed=99)
 
 
 def train(method, lr, seed=0, steps=20, n=5, clip=1.0):

@@ -8,7 +8,7 @@ from ..methods.lora import LoRALinear
 from ..model import Dropout, Module, chain, cross_entropy
 from ..model.functional import softmax
 from ..training import AdamW, evaluate, fit, load_base, symbols_batch
-from ..training.data import SYMBOLS
+from ..training.data import SYMBOLS, new_sequences
 from ..training.optimizers import constant
 from . import check as checks
 
@@ -109,7 +109,7 @@ def learn(n, p, seed, rank=16, noise=0.3, steps=80, every=10):
     32 clean ones}: curves that begin before the first step; "sure": the mean of the largest probability at the end
     """
     data, unseen = noisy(n, 1000 + seed, noise), [noisy(64, 99)]
-    seen, clean = [tuple(array[:32] for array in data)], [symbols_batch("map", np.random.default_rng(99), 32)]
+    seen, clean = [tuple(array[:32] for array in data)], new_sequences("map", 32, seed=99)
 
     def draw(rng):
         few = rng.permutation(n)[:6]

@@ -7,7 +7,7 @@ import numpy as np
 from ..methods.wrapper import Wrapper
 from ..model.functional import gelu
 from ..model.module import Module, innermost
-from ..training.data import SYMBOLS, symbols_batch
+from ..training.data import symbols_batch
 from . import check
 
 # ---- pictures
@@ -209,13 +209,6 @@ def spoil_start(model, std, seed=0):
         if path.endswith("up.weight"):
             p.data[...] = rng.normal(0, std, p.data.shape)
     return model
-
-
-def commonest_letter(task, n=200, seed=99):
-    """The share of right symbols of one who writes the commonest letter of each sequence, eight times."""
-    ids, targets, mask = symbols_batch(task, np.random.default_rng(seed), n)
-    guesses = [np.bincount(row, minlength=SYMBOLS).argmax() for row in ids[:, 1:9]]
-    return float(np.mean(targets[mask].reshape(n, -1) == np.array(guesses)[:, None]))
 
 
 # ---- is the bend needed?

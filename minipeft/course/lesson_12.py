@@ -14,7 +14,7 @@ from ..model.attention import Attention
 from ..model.functional import softmax
 from ..model.module import Parameter, evaluating
 from ..training.bases import load_base
-from ..training.data import TASKS, symbols_batch, symbols_batches
+from ..training.data import new_sequences, symbols_batches
 from ..training.evaluation import evaluate
 from ..training.loop import fit
 from ..training.optimizers import AdamW, constant
@@ -229,11 +229,11 @@ def moved_by(model, places):
     return model
 
 
-def exact_when_moved(model, task, places, n=64, seed=7):
+def exact_when_moved(model, task, places, n=64):
     """{positions that the tokens are moved: share of exact sequences}, of a model with a prefix that is left as it is."""
     shift = next(node for _, node in model.walk() if isinstance(node, ShiftedPositions))
     kept, found = shift.offset, {}
-    batch = [symbols_batch(task, np.random.default_rng(seed), n)]
+    batch = new_sequences(task, n)
     try:
         for place in places:
             shift.offset = place
@@ -243,9 +243,9 @@ def exact_when_moved(model, task, places, n=64, seed=7):
     return found
 
 
-def base_when_moved(places, tasks=("copy", "plus", "reverse"), n=64, seed=7):
+def base_when_moved(places, tasks=("copy", "plus", "reverse"), n=64):
     """{task: {positions moved: share of exact sequences}} of the bare base `symbols`."""
-    batches = {task: [symbols_batch(task, np.random.default_rng(seed), n)] for task in tasks}
+    batches = {task: new_sequences(task, n) for task in tasks}
     models = {place: moved_by(load_base("symbols"), place) for place in places}
     return {task: {place: evaluate(models[place], batches[task]).exact for place in places} for task in tasks}
 
@@ -350,14 +350,6 @@ def share_of_later_tokens(model, ids):
     come first."""
     T = ids.shape[1]
     return float(np.mean([np.triu(p[..., :T], 1).sum(-1).mean() for p in attention_weights(model, ids)]))
-
-
-def commonest_letter(task, n=128, seed=7):
-    """The share of right symbols of one who writes the commonest letter of each sequence, eight times."""
-    x = symbols_batch(task, np.random.default_rng(seed), n)[0][:, 1:9]
-    wanted = TASKS[task][1](x)
-    guesses = np.array([np.bincount(row).argmax() for row in x])
-    return float((wanted == guesses[:, None]).mean())
 
 
 def compare(sweeps, level):

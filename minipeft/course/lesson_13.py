@@ -13,6 +13,7 @@ from ..methods.prompt import DropPrompt
 from ..methods.wrapper import Wrapper
 from ..model import Parameter
 from ..training import AdamW, evaluate, fit, load_base, symbols_batch, symbols_batches, text_windows
+from ..training.data import new_sequences
 from . import check
 
 BACK = "#B34700"
@@ -111,11 +112,6 @@ def model_with(rows, base="symbols", dtype="float64"):
     model = get_peft_model(load_base(base, dtype), PromptTuning(m=len(rows)))
     model.wte.P.data[...] = rows
     return model
-
-
-def new_sequences(task, n=128):
-    """n sequences of a task that no training sees."""
-    return [symbols_batch(task, np.random.default_rng(7), n)]
 
 
 def in_words(task="near", best=4):

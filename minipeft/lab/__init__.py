@@ -20,7 +20,7 @@ INSTRUMENTS = {  # where each one is
     "changes": "changed deltas moved spectrum",
     "examination": "examine",
     "texts": "samples",
-    "symbols": "show_writing skills write",
+    "symbols": "commonest_letter show_writing skills write",
 }
 HOMES = {name: home for home, names in INSTRUMENTS.items() for name in names.split()}
 __all__ = sorted(HOMES)
