@@ -278,16 +278,6 @@ def energy_beside_gain(cuts, base, found):
     return Table(names, rows, title="the first k directions of every matrix; energy: the median of run 0's matrices")
 
 
-def svd(M):
-    """np.linalg.svd(M, full_matrices=False), each u turned so that its largest entry is positive, and its v with it.
-
-    The signs of a pair are open, and each LAPACK chooses them in its own way.
-    """
-    U, s, V = np.linalg.svd(M, full_matrices=False)
-    signs = np.sign(U[np.abs(U).argmax(0), np.arange(U.shape[1])])
-    return U * signs, s, V * signs[:, None]
-
-
 def compare_ways(cuts, ways, ranks):
     """A Table of bits a character on the held-out climate, for several ways to make a change of a rank.
 
