@@ -44,6 +44,7 @@ from minipeft.lab import (
     skills,
     spectrum,
     write,
+    written_by,
     wrong_gradients,
 )
 from minipeft.lab.table import below
@@ -154,6 +155,21 @@ def test_the_share_of_a_prefix(ids):
         prefix_share(peft(None), ids)
     with pytest.raises(ValueError, match="mask"):
         prefix_share(model, ids, mask[:1])
+
+
+def test_a_prefix_that_words_write_does_what_the_words_do(ids):
+    words, model = [3, 1, 4, 1], tiny_model()
+    start = written_by(model, words)
+    assert {array.shape for array in start.values()} == {(4, model.config.n_embd)}
+    prefixed = get_peft_model(tiny_model(), PrefixTuning(m=4), start=start)
+    after = model(np.hstack([np.tile(words, (len(ids), 1)), ids]))[0][:, 4:]
+    np.testing.assert_allclose(prefixed(ids)[0], after, rtol=0, atol=1e-12)
+    assert not any(type(node).__name__ == "Kept" for _, node in model.walk())
+    with pytest.raises(ValueError, match="ids has 2 rows"):
+        written_by(model, [words, words])
+    with pytest.raises(ValueError):  # a token that the model does not have
+        written_by(model, [10**6])
+    assert not any(type(node).__name__ == "Kept" for _, node in model.walk())
 
 
 def test_the_maps_say_what_they_show(ids):

@@ -16,36 +16,16 @@ from ..lab.spectra import energy, rank_for, singular_values, svd
 from ..lab.table import Table
 from ..methods import FullFineTuning, get_peft_model
 from ..model import Parameter, cross_entropy
-from ..training import AdamW, evaluate, fit, load_base, load_tokens, read_text, split_lines, text_batches, text_windows
+from ..training import AdamW, fit, load_base
 from ..training.optimizers import clip_grad_norm, warmup_cosine
 from ..training.step import add_gradients, train_step
 from .check import answers, compare
+from .climate import bits, texts
 
 STEPS, WATCHED, WAY = 30, (0, 5, 10, 30), (0.25, 0.5, 0.75, 1.25)
-NEW_LINES, OLD_LINES = 60, 50
 
 
-# ---- texts and runs
-
-
-@lru_cache
-def texts():
-    """(draw, old, new): batches of climate text, and two held-out texts, as the lesson makes them."""
-    train, held_out = split_lines(read_text("climate"))
-    new = "".join(held_out.splitlines(keepends=True)[:NEW_LINES])
-    old = "".join(read_text("conversation").splitlines(keepends=True)[:OLD_LINES])
-    return text_batches(load_tokens().encode(train), T=64, n=4), old, new
-
-
-@lru_cache
-def windows(text):
-    """The batches on which a text is measured: each text is encoded once."""
-    return text_windows(load_tokens().encode(text), T=64)
-
-
-def bits(model, text):
-    """Bits a character of a text under the model."""
-    return float(evaluate(model, windows(text)).bits_a_character(text))
+# ---- runs
 
 
 def old_and_new(model):

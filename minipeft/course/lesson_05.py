@@ -11,7 +11,7 @@ from ..lab.spectra import energy, factors, singular_values, tail, truncate
 from ..lab.table import Table
 from ..training import load_base
 from .check import answers
-from .lesson_04 import bits, texts
+from .climate import bits, texts
 
 RANKS = (0, 1, 2, 4, 8, 16, 32, 128)
 

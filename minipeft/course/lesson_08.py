@@ -10,23 +10,10 @@ from ..methods import LoRA, get_peft_model
 from ..methods.lora import LoRALinear
 from ..methods.wrapper import wrappers_of
 from ..model.loss import cross_entropy
-from ..training import (
-    SGD,
-    AdamW,
-    Diverged,
-    evaluate,
-    fit,
-    load_base,
-    load_tokens,
-    read_text,
-    split_lines,
-    symbols_batch,
-    symbols_batches,
-    text_batches,
-    text_windows,
-)  # fmt: skip
+from ..training import SGD, AdamW, Diverged, evaluate, fit, load_base, symbols_batch, symbols_batches
 from ..training.data import new_sequences
 from .check import answers
+from .climate import batches, first_tokens
 
 DASHES = (0, (6, 3)), (0, (1.2, 1.6))  # the two lines of the map
 ALL = ("*_proj", "*.c_fc")  # every Linear of the blocks
@@ -222,24 +209,14 @@ def walk(alpha, lr, seed):
 
 def climate(alpha, seed=0, steps=30, lr=3e-3):
     """LoRA of rank 8 on q and v of `english`, 30 steps of 4 stretches of 64 tokens of the sentences on climate."""
-    tokens = load_tokens("english")
-    train, _ = split_lines(read_text("climate"))
     model = get_peft_model(load_base("english"), LoRA(r=8, alpha=alpha), seed)
-    draw = text_batches(tokens.encode(train), T=64, n=4)
-    fit(model, draw, steps, AdamW(model, lr=lr), seed=seed, progress=False)
+    fit(model, batches(), steps, AdamW(model, lr=lr), seed=seed, progress=False)
     return model
 
 
-def two_texts():
-    """(new, old): windows of held-out sentences on climate, and of conversations that the base has not seen either."""
-    tokens = load_tokens("english")
-    _, held_out = split_lines(read_text("climate"))
-    return [text_windows(tokens.encode(text)[:700], 64) for text in (held_out, read_text("conversation"))]
-
-
 def losses(model):
-    """{"new": loss, "old": loss} on the two texts, nats a token."""
-    return {name: evaluate(model, text).loss for name, text in zip(("new", "old"), two_texts(), strict=True)}
+    """{"new": loss, "old": loss} on held-out sentences on the climate and on conversations, nats a token."""
+    return {name: evaluate(model, windows).loss for name, windows in first_tokens().items()}
 
 
 def both_losses(found):

@@ -10,9 +10,8 @@ from ..lab.heads import attention_weights
 from ..lab.symbols import write
 from ..methods.prefix import ShiftedPositions
 from ..methods.wrapper import Wrapper, wrap
-from ..model.attention import Attention
 from ..model.functional import softmax
-from ..model.module import Parameter, evaluating
+from ..model.module import Parameter
 from ..training.bases import load_base
 from ..training.data import new_sequences, symbols_batches
 from ..training.evaluation import evaluate
@@ -286,38 +285,6 @@ def plot_moved(prefixes, places, n=64):
     ax.spines[:].set_visible(False)
     ax.set_title("Exact sequences in %", loc="left", fontsize=11.5)
     return Picture(figure, f"Exact sequences in per cent, by positions moved. {'; '.join(said)}.")
-
-
-# ---- a prefix that words have written
-
-
-class Kept(Wrapper):
-    """Attention that passes everything on, and keeps the keys and values of the last call."""
-
-    def forward(self, q, k, v):
-        self.keys, self.values = k, v
-        return self.base(q, k, v)
-
-
-def keys_and_values(model, ids):
-    """[(P_k, P_v), ...]: the keys and values that the tokens ids write in each layer, (len(ids), D) each."""
-    homes = [path for path, node in model.walk() if isinstance(node, Attention)]
-    keepers = [Kept(model.get_submodule(path)) for path in homes]
-    for path, keeper in zip(homes, keepers, strict=True):
-        model.set_submodule(path, keeper)
-    try:
-        with evaluating(model):
-            model(np.atleast_2d(ids))
-    finally:
-        for path, keeper in zip(homes, keepers, strict=True):
-            model.set_submodule(path, keeper.base)
-    return [(keeper.keys[0].copy(), keeper.values[0].copy()) for keeper in keepers]
-
-
-def written_by(model, ids):
-    """{path pattern: array}: the start of a prefix that these tokens write, for get_peft_model(..., start=...)."""
-    pairs = keys_and_values(model, ids)
-    return {f"h.{i}.*P_{kind}": array for i, pair in enumerate(pairs) for kind, array in zip("kv", pair, strict=True)}
 
 
 # ---- what is tried out

@@ -16,7 +16,7 @@ INSTRUMENTS = {  # where each one is
     "sweeps": "SweepError sweep",
     "results": "Sweep",
     "table": "Table",
-    "heads": "attention_map attention_weights prefix_map prefix_share",
+    "heads": "attention_map attention_weights prefix_map prefix_share written_by",
     "changes": "changed deltas moved spectrum",
     "examination": "examine",
     "texts": "samples",
