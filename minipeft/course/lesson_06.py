@@ -206,7 +206,7 @@ def four_starts(steps=24, watched=5, seeds=(0, 1, 2)):
             model = started(kind, seed)
             optimizer = AdamW(model, lr=3e-3)
             copy, first, seen = evaluate(model, tests["copy"]).exact, factors(model), [(0.0, 0.0)]
-            settings = {"schedule": constant, "progress": False, "label": "near"}
+            settings = {"schedule": constant, "progress": False}
             for step in range(watched):
                 fit(model, symbols_batches("near", 12), 1, optimizer, seed=step, **settings)
                 seen.append([np.linalg.norm(now - old) for now, old in zip(factors(model), first, strict=True)])
