@@ -275,22 +275,22 @@ class Alone(Module):
         return v, lambda do: (0 * q, 0 * k, do)
 
 
-def one_block(core, seed=0, places=True):
+def one_block(core, seed=0, positions=True):
     """A new GPT-2 of one block, D = 32, two heads, with core(2) in its attention.
 
-    places=False: no vectors for the places.  They are zero and frozen, so a token does not say where it stands.
+    positions=False: no vectors for the positions.  They are zero and frozen, so a token does not say where it stands.
     """
     model = GPT2(GPT2Config(vocab_size=21, n_positions=20, n_embd=32, n_layer=1, n_head=2), seed)
     model.h[0].attn.core = core(2)
-    if not places:
+    if not positions:
         model.wpe.weight.data[...] = 0
         model.requires_grad_(False, "wpe.weight")
     return model
 
 
-def train_copier(core, steps=240, seed=0, places=True):
+def train_copier(core, steps=240, seed=0, positions=True):
     """A model of one block with core(2) in its attention, trained from nothing on `copy`.  Returns (model, losses)."""
-    model = one_block(core, seed, places)
+    model = one_block(core, seed, positions)
     log = fit(model, symbols_batches("copy", 16), steps, AdamW(model, lr=5e-3), seed=seed, progress=False)
     return model, np.array(log.loss)
 

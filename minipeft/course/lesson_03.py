@@ -120,20 +120,22 @@ def plot_alike(with_stream, without):
 # ---- the blanks
 
 
-def numbers(name):
-    """The small whole numbers of a section: "embedding" gives (W, ids, dy), "head" gives (x, E, dlogits)."""
-    if name == "embedding":
-        W = np.array([[1.0, 2.0, 0.0], [0.0, 1.0, 3.0], [2.0, -1.0, 1.0], [4.0, 0.0, 1.0]])
-        return W, np.array([2, 0, 2]), np.array([[1.0, 0.0, 2.0], [3.0, 1.0, 0.0], [5.0, 1.0, -1.0]])
-    x = np.array([[1.0, 0.0, 2.0], [-1.0, 1.0, 3.0]])
-    E = np.array([[1.0, 2.0, 0.0], [0.0, 1.0, 3.0], [2.0, -1.0, 1.0], [4.0, 0.0, 1.0]])
+def embedding_example():
+    """W (4, 3), ids (3,), dy (3, 3): small whole numbers, and one id twice."""
+    W = np.array([[1.0, 2.0, 0.0], [0.0, 1.0, 3.0], [2.0, -1.0, 1.0], [4.0, 0.0, 1.0]])
+    return W, np.array([2, 0, 2]), np.array([[1.0, 0.0, 2.0], [3.0, 1.0, 0.0], [5.0, 1.0, -1.0]])
+
+
+def head_example():
+    """x (2, 3), E (4, 3), dlogits (2, 4): small whole numbers; E is the W of embedding_example."""
+    x, (E, _, _) = np.array([[1.0, 0.0, 2.0], [-1.0, 1.0, 3.0]]), embedding_example()
     return x, E, np.array([[1.0, 0.0, -2.0, 1.0], [0.0, 3.0, 1.0, -1.0]])
 
 
 def check(**given):
     """Check the blanks of the lesson: check(dW=...), check(dh=..., dx=...), check(dE=..., dx_head=...)."""
-    W, ids, dy = numbers("embedding")
-    x, E, dlogits = numbers("head")
+    W, ids, dy = embedding_example()
+    x, E, dlogits = head_example()
     right, once = np.zeros_like(W), np.zeros_like(W)
     np.add.at(right, ids, dy)
     once[ids] += dy

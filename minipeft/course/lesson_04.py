@@ -318,7 +318,7 @@ def sides(paths, ids, targets):
     """A Table: where the gradient xᵀ dy of a matrix comes from, in the base, for one batch.
 
     Directions for 90% of the energy of x, of dy and of the gradient; and how near the first direction of the gradient lies
-    to the mean x and the mean dy of all tokens (the cosine).
+    to the mean x and the mean dy of all tokens (the cosine without its sign: a direction has none).
     """
     model, rows = get_peft_model(load_base("english"), FullFineTuning()), []
     seen = {path: [] for path in paths}
@@ -331,13 +331,13 @@ def sides(paths, ids, targets):
         x, dy = (array.reshape(-1, array.shape[-1]) for array in arrays)
         U, _, V = svd(x.T @ dy)
         counts = (rank_for(singular_values(M), 0.9) for M in (x, dy, x.T @ dy))
-        rows.append((path, *counts, cosine(U[:, 0], x.mean(0)), cosine(V[0], dy.mean(0))))
+        rows.append((path, *counts, abs_cosine(U[:, 0], x.mean(0)), abs_cosine(V[0], dy.mean(0))))
     columns = ["directions for 90% of", "x", "dy", "gradient", "cosine with\nmean x", "cosine with\nmean dy"]
     return Table(columns, rows, formats=dict.fromkeys(columns[4:], ".2f"))
 
 
-def cosine(a, b):
-    """|a · b| / (‖a‖ ‖b‖)"""
+def abs_cosine(a, b):
+    """|a · b| / (‖a‖ ‖b‖), for singular vectors: they have no sign."""
     return float(abs(a @ b) / np.linalg.norm(a) / np.linalg.norm(b))
 
 

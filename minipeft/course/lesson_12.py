@@ -152,19 +152,31 @@ def draw_shares(rows):
 # ---- the checks of the blanks
 
 
-def example(N=None, T=3, m=2, K=4, K_v=5):
-    """q, k, v, P_k, P_v, do: small whole numbers, none of them zero.  With N = 2 all but the prefix have two sequences."""
+def example(batch=False):
+    """q, k, v, P_k, P_v, do: small whole numbers, none of them zero.  In a batch all but the prefix have two sequences.
+
+    Shapes: q, k (3, 4), v, do (3, 5), P_k (2, 4), P_v (2, 5)
+    """
     rng = np.random.default_rng(12)
-    shapes = ((2, T, K), (2, T, K), (2, T, K_v), (m, K), (m, K_v), (2, T, K_v))
+    shapes = ((2, 3, 4), (2, 3, 4), (2, 3, 5), (2, 4), (2, 5), (2, 3, 5))
     q, k, v, P_k, P_v, do = (rng.choice([-2.0, -1, 1, 2], shape) for shape in shapes)
-    return (q, k, v, P_k, P_v, do) if N else (q[0], k[0], v[0], P_k, P_v, do[0])
+    return (q, k, v, P_k, P_v, do) if batch else (q[0], k[0], v[0], P_k, P_v, do[0])
 
 
 def attend(q, k, v):
     """(weights, outputs) of attention for one sequence; keys may outnumber queries."""
-    T, S = len(q), len(k)
-    p = softmax(np.where(np.tri(T, S, S - T, dtype=bool), q @ k.T / 2, -np.inf))
+    p = masked_softmax(scores(q, k))
     return p, p @ v
+
+
+def scores(q, k):
+    return q @ k.T / q.shape[1] ** 0.5
+
+
+def masked_softmax(z):
+    """softmax(z), where each query sees the keys up to its own; the last keys belong to the queries."""
+    T, S = z.shape
+    return softmax(np.where(np.tri(T, S, S - T, dtype=bool), z, -np.inf))
 
 
 def measured(name):
@@ -172,7 +184,7 @@ def measured(name):
 
     "dP_v_batch": for both sequences.
     """
-    q, k, v, P_k, P_v, do = example(2)
+    q, k, v, P_k, P_v, do = example(batch=True)
     n = 2 if name.endswith("batch") else 1
 
     def loss():
@@ -181,9 +193,8 @@ def measured(name):
 
     if name != "dz":
         return nudge(loss, P_k if name.startswith("dP_k") else P_v, eps=2.0**-13)
-    z, values = q[0] @ np.vstack([P_k, k[0]]).T / 2, np.vstack([P_v, v[0]])
-    seen = np.tri(3, 5, 2, dtype=bool)
-    return nudge(lambda: (do[0] * (softmax(np.where(seen, z, -np.inf)) @ values)).sum(), z, eps=2.0**-13)[:, :2]
+    z, values = scores(q[0], np.vstack([P_k, k[0]])), np.vstack([P_v, v[0]])
+    return nudge(lambda: (do[0] * (masked_softmax(z) @ values)).sum(), z, eps=2.0**-13)[:, : len(P_k)]
 
 
 def slopes(**given):
@@ -193,7 +204,7 @@ def slopes(**given):
     """
     q, k, v, P_k, P_v, do = example()
     p, o = attend(q, np.vstack([P_k, k]), np.vstack([P_v, v]))
-    p, worth = p[:, :2], do @ P_v.T
+    p, worth = p[:, : len(P_k)], do @ P_v.T
     dz = p * (worth - (do * o).sum(1, keepdims=True))
     mistakes = {
         "dz": {
