@@ -112,8 +112,10 @@ def plot_alike(with_stream, without):
         f"Without the stream, tokens are more than 0.95 alike from block {soon} on" if soon else "How alike tokens are"
     )
     axes.set_title(title)
-    return Picture(figure, f"{title}. Mean cosine of two tokens behind each of {n - 1} blocks: with the stream it stays at "
-                   f"{abs(with_stream[-1]):.2f}; without it, it is {', '.join(f'{v:.2f}' for v in without[1:5])} behind the "
+    kept = list(dict.fromkeys(f"{round(value, 2) + 0.0:.2f}" for value in with_stream))  # + 0.0: no minus before a zero
+    stays = f"stays at {kept[0]}" if len(kept) == 1 else f"goes from {kept[0]} to {kept[-1]}"
+    return Picture(figure, f"{title}. Mean cosine of two tokens behind each of {n - 1} blocks: with the stream it {stays}"
+                   f"; without it, it is {', '.join(f'{v:.2f}' for v in without[1:5])} behind the "
                    f"first four blocks, and {without[-1]:.2f} at the end.")  # fmt: skip
 
 

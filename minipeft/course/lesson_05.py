@@ -257,7 +257,14 @@ def plot_gain(base, found, short):
     axes.set(xlabel="k, directions that are kept of each ΔW (log scale; 0 is set beside 1)",
              ylabel="held-out climate,\nbits a character")  # fmt: skip
     axes.margins(y=0.14)
-    title = "A few directions bring much of the gain; all of them, shortened, bring more"
+    few = max(k for k in ranks if k <= 8)
+    title = (
+        "A few directions bring much of the gain"
+        if cut[few][0] > 0.5
+        else "What the first k directions bring of the gain"
+    )
+    if all(whole[k][0] > cut[k][0] for k in short):
+        title += "; all of them, shortened, bring more"
     axes.set_title(title, loc="left")
     said = ", ".join(f"{found[k].mean():.2f} at {k}, {cut[k][0]:.0%} of the gain" for k in ranks)
     more = ", ".join(f"{short[k].mean():.2f} at {k}, {whole[k][0]:.0%}" for k in short)

@@ -132,15 +132,13 @@ def check(**given):
 
 
 def cut(model, base, k):
-    """Give way, in place: each ΔW of a fully trained model becomes its best copy of rank k; all else stays as trained.
+    """Replace, in the model itself, each ΔW of a full training by its best copy of rank k; all else stays as trained.
 
-    base: an untrained model, to subtract.  Returns {path: ΔW as it was}.
+    base: an untrained model, whose weights the copies are added to
     """
-    found = deltas(model)
-    for path, delta in found.items():
+    for path, delta in deltas(model).items():
         weight = innermost(model.get_submodule(path)).weight.data
         weight[...] = innermost(base.get_submodule(path)).weight.data + truncate(delta, k)
-    return found
 
 
 # ---- examples with wrong labels

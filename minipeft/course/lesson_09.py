@@ -5,6 +5,7 @@ right letters; the old skill is `reverse`, which nobody trains.
 """
 
 from functools import cache, partial
+from itertools import pairwise
 
 import numpy as np
 
@@ -260,22 +261,24 @@ def batches():
 def draw_batches():
     """What near has learned against the rate, a curve for each of BATCHES, every seed a dot."""
     found = batches()
-    places, firsts = found.labels("lr"), []
+    places, halves = found.labels("lr"), {}
     figure, axes = canvas(7.6, 3.2)
     for i, name in enumerate(BATCHES):
         values = found.values("near", steps_and_n=name)
         axes.plot(places, values.mean(-1), color=COLORS[i], linestyle=STYLES[i])
         axes.plot(places, values, MARKERS[i], color=COLORS[i], markersize=5, markeredgecolor="white")
-        half = crossing(places, values.mean(-1), 0.5)
-        axes.annotate(name, (half, 0.5), (7, -4), textcoords="offset points", color=COLORS[i])
-        firsts.append(f"{name} at {half:.1g}")
+        halves[name] = crossing(places, values.mean(-1), 0.5)
+        axes.annotate(name, (halves[name], 0.5), (7, -4), textcoords="offset points", color=COLORS[i])
     axes.set(xscale="log", xlabel="learning rate of AdamW", ylabel="letters right", yticks=(0, 0.5, 1))
     axes.set_yticklabels(("0%", "50%", "100%"))
     axes.set_xticks(TICKS[1:], [f"{lr:g}" for lr in TICKS[1:]])
     axes.set_xlim(right=places[-1] * 1.7)
     axes.minorticks_off()
-    axes.set_title("Fewer steps want a larger rate", loc="left")
-    return Picture(figure, f"Share of new letters right against the learning rate. Half is right: {', '.join(firsts)}.")
+    fewer = sorted(BATCHES, key=lambda name: -BATCHES[name][0])
+    larger = all(halves[a] < halves[b] for a, b in pairwise(fewer))
+    axes.set_title("Fewer steps want a larger rate" if larger else "The rate does not follow the steps", loc="left")
+    said = ", ".join(f"{name} at {half:.1g}" for name, half in halves.items())
+    return Picture(figure, f"Share of new letters right against the learning rate. Half is right: {said}.")
 
 
 def first_of_batches():
