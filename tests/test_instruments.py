@@ -487,7 +487,7 @@ def test_answers_names_the_slip(got, said, capsys):
 
 def test_answers_takes_a_listed_mistake_before_a_factor(capsys):
     W = np.ones((3, 4))
-    check.answers({"dW": W}, {"dW": [(W / 3, "a mean over the batch where a sum belongs")]}, dW=W / 3)
+    check.answers({"dW": W}, {"dW": {"a mean over the batch where a sum belongs": W / 3}}, dW=W / 3)
     assert capsys.readouterr().out == "dW: ✗ a mean over the batch where a sum belongs\n"
     with pytest.raises(KeyError, match="there are: dW"):
         check.answers({"dW": W}, dV=W)

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..process import threads_asked
 
+ALL = ("*_proj", "*.c_fc")  # every Linear of the blocks, as targets of LoRA
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9"]  # Okabe-Ito, dark ones first
 STYLES = ["-", "--", "-.", ":", "-", "--", "-."]  # in greyscale the colours are equal: the dashes are not
 

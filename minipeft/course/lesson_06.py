@@ -13,10 +13,10 @@ from ..methods.lora import LoRALinear
 from ..model.functional import matmul, outer
 from ..training import AdamW, constant, evaluate, fit, load_base, symbols_batch, symbols_batches
 from ..training.data import new_sequences
+from . import ALL
 from .check import answers
 
 FROZEN, TRAINED, BACK, OPEN = "#e4e4e4", COLORS[0], COLORS[1], "#fde9dc"
-ALL = ("*_proj", "*.c_fc")  # every Linear of the blocks
 
 
 # ---- section 2: the two lanes with numbers
@@ -161,10 +161,12 @@ def blanks(**given):
     }  # fmt: skip
     dh = s * dy @ B.T
     mistakes = {
-        "dx": [(dy @ W.T, "dx has the slope of one way only: how many ways did x go?"),
-               (dh @ A.T, "dx has the slope of the lower lane only: x goes through W as well"),
-               (dy @ W.T + dh @ A.T / s, "dx lacks the scale in one of its ways: what did dh contain?")],
-    }  # fmt: skip
+        "dx": {
+            "dx has the slope of one way only: how many ways did x go?": dy @ W.T,
+            "dx has the slope of the lower lane only: x goes through W as well": dh @ A.T,
+            "dx lacks the scale in one of its ways: what did dh contain?": dy @ W.T + dh @ A.T / s,
+        },
+    }
     answers(measured, mistakes, **given)
 
 

@@ -13,9 +13,9 @@ from ..methods import LoRA, get_peft_model
 from ..model.module import innermost
 from ..training import AdamW, constant, evaluate, fit, load_base, symbols_batch, symbols_batches
 from ..training.data import LENGTH, SYMBOLS, new_sequences
+from . import ALL
 from .check import answers
 
-ALL = ("*_proj", "*.c_fc")  # every Linear of the blocks
 SIGMA = np.array([6.0, 5, 4, 3, 2, 1])
 
 

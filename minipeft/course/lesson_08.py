@@ -12,11 +12,11 @@ from ..methods.wrapper import wrappers_of
 from ..model.loss import cross_entropy
 from ..training import SGD, AdamW, Diverged, evaluate, fit, load_base, symbols_batch, symbols_batches
 from ..training.data import new_sequences
+from . import ALL
 from .check import answers
 from .climate import batches, first_tokens
 
 DASHES = (0, (6, 3)), (0, (1.2, 1.6))  # the two lines of the map
-ALL = ("*_proj", "*.c_fc")  # every Linear of the blocks
 
 
 # ---- symbols

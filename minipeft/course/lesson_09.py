@@ -16,9 +16,9 @@ from ..methods import FullFineTuning, LoRA, get_peft_model
 from ..model import cross_entropy
 from ..training import SGD, AdamW, evaluate, fit, load_base, symbols_batch, symbols_batches, warmup_cosine
 from ..training.data import new_sequences
+from . import ALL
 from .check import answers
 
-ALL = ("*_proj", "*.c_fc")  # every Linear of the blocks, so that both methods change the same matrices
 TICKS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)  # of axes with learning rates
 RIGHT = 0.9  # a task counts as known if this share of its letters is right
 
@@ -58,6 +58,7 @@ def crossing(places, values, level):
 
 # ---- the first screen: two windows
 
+# with ALL, both methods change the same matrices
 METHODS = {"full fine-tuning": FullFineTuning(), "LoRA, r = 4, α = 8": LoRA(r=4, alpha=8, targets=ALL)}
 
 
@@ -120,17 +121,17 @@ def blanks(**given):
         "lora": np.abs(s * h @ (lr * np.sign(s * h.T @ dy)))[0, 0],
     }
     mistakes = {
-        "full": [
-            (lr * abs(x.sum()), "full: no two pushes cancel, since each weight has the sign that helps: what is summed?"),
-            (np.abs(x).sum(), "full lacks the rate: how far does one weight move?"),
-            (lr * (x**2).sum(), "full: Adam's first step has the same size for every weight, whatever its gradient"),
-        ],
-        "lora": [
-            (lr * np.abs(h).sum(), "lora lacks the scale: what stands before (x A) B?"),
-            (lr * s * abs(h.sum()), "lora: no two pushes cancel, each row of B has the sign that helps: what is summed?"),
-            (lr * s**2 * np.abs(h).sum(), "lora has the scale twice: Adam forgets the one that is in the gradient"),
-            (lr * s * np.abs(x).sum(), "lora: B does not see x. What does it see?"),
-        ],
+        "full": {
+            "full: no two pushes cancel, since each weight has the sign that helps: what is summed?": lr * abs(x.sum()),
+            "full lacks the rate: how far does one weight move?": np.abs(x).sum(),
+            "full: Adam's first step has the same size for every weight, whatever its gradient": lr * (x**2).sum(),
+        },
+        "lora": {
+            "lora lacks the scale: what stands before (x A) B?": lr * np.abs(h).sum(),
+            "lora: no two pushes cancel, each row of B has the sign that helps: what is summed?": lr * s * abs(h.sum()),
+            "lora has the scale twice: Adam forgets the one that is in the gradient": lr * s**2 * np.abs(h).sum(),
+            "lora: B does not see x. What does it see?": lr * s * np.abs(x).sum(),
+        },
     }  # fmt: skip
     answers(moved, mistakes, **given)
 
