@@ -9,6 +9,7 @@ from ..files import FileError
 from ..interop.peft_files import peft_contents
 from ..methods import LoRA, Stack
 from ..methods.saving import read_adapter
+from ..model.module import plain_path
 from .output import spelled
 
 SHOWN = 8  # singular values of a ΔW
@@ -85,5 +86,5 @@ def lora_deltas(loras, arrays):
 def targeted(lora, layer):
     """Whether the globs of a LoRA hit the layer, by the name it has or had before others were wrapped around it."""
     globs = [lora.targets] if isinstance(lora.targets, str) else lora.targets
-    names = layer, ".".join(part for part in layer.split(".") if part != "base")
+    names = layer, plain_path(layer)
     return any(fnmatchcase(name, glob) for name in names for glob in globs)

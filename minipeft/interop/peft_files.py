@@ -35,6 +35,7 @@ from ..methods import METHODS, Stack, Wrapper, get_peft_model
 from ..methods.method import is_merged
 from ..methods.records import base_parameters, fingerprint, records_of, undone_on_error
 from ..methods.saving import own_arrays, trained_in_base
+from ..model.module import plain_path
 from .peft_folder import PeftFolder, key
 from .peft_lora import lora_deltas
 from .peft_methods import translation
@@ -155,7 +156,7 @@ def fill(model, arrays):
     """
     parameters, first = dict(model.named_parameters()), {}
     for path, p in list(parameters.items()):  # what the base has inside a wrapper goes by its own name, too
-        parameters.setdefault(".".join(name for name in path.split(".") if name != "base"), p)
+        parameters.setdefault(plain_path(path), p)
     if missing := own_arrays(model).keys() - arrays.keys():
         raise ValueError(f"{min(missing)} has no counterpart in the file")
     for path, array in arrays.items():

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from ..model.module import Module, several
+from ..model.module import Module, plain_path, several
 from ..validation import is_seed
 from .records import (
     Record,
@@ -136,7 +136,7 @@ def thaw(model, targets, name="*", kind=Module):
     Raises: ValueError that lists what there is, when a glob matches nothing
     """
     named = [(path, p) for path, p in base_parameters(model) if isinstance(model.get_submodule(parent(path)), kind)]
-    named = [(".".join(part for part in path.split(".") if part != "base"), p) for path, p in named]
+    named = [(plain_path(path), p) for path, p in named]
     for glob in several(targets):
         matching = [p for path, p in named if fnmatchcase(path, f"{glob}.{name}")]
         if not matching:

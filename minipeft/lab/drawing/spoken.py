@@ -8,7 +8,7 @@ from ...methods.prefix import PrefixAttention, ShiftedPositions
 from ...methods.prompt import DropPrompt, SoftPrompt
 from ...methods.vera import VeRALinear
 from ...methods.wrapper import Beside, Wrapper
-from ...model.module import Parameter
+from ...model.module import Parameter, plain_path
 
 
 def listed(names):
@@ -79,7 +79,7 @@ LINKS = {PrefixAttention: "in", SoftPrompt: "before", ShiftedPositions: "in", Dr
 
 def place(path):
     """(number of the block or None, name inside it) of a path, whatever stands around it."""
-    parts = [part for part in path.split(".") if part != "base"]
+    parts = plain_path(path).split(".")
     if parts[0] != "h":
         return None, ".".join(parts)
     names = [part for part in parts[2:] if part not in ("attn", "mlp")] or parts[2:] or ["the whole block"]
