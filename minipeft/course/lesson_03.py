@@ -4,6 +4,8 @@ taken away."""
 import numpy as np
 
 from ..interop.gpt2_files import layout
+from ..lab.drawing.shapes import Pen
+from ..lab.picture import COLORS, FAINT, FROZEN, LINE, TRAINED, Picture, canvas
 from ..lab.symbols import question_and_answer, writing_of
 from ..lab.table import Table, below  # noqa: F401 (the lesson calls below)
 from ..model import GPT2, Attention, Block, GPT2Config, Module, Parameter, chain
@@ -32,9 +34,6 @@ PARTS = (
 
 def draw_model():
     """A GPT-2 lying on its side: the stream goes from left to right, and everything else reads from it and adds to it."""
-    from ..lab.drawing.shapes import Pen
-    from ..lab.picture import FAINT, FROZEN, LINE, TRAINED, Picture
-
     words = "The sun"
     ids = ", ".join(map(str, load_tokens().encode(words)))
     pen, y, up = Pen(800, 232), 62, 138  # y: the stream; up: where the parts of a block stand
@@ -93,8 +92,6 @@ def draw_model():
 
 def plot_alike(with_stream, without):
     """How alike the tokens of a text are, behind each block, with the stream and without: mean cosines, the input first."""
-    from ..lab.picture import COLORS, Picture, canvas
-
     figure, axes = canvas(7.2, 2.9)
     n = len(with_stream)
     for values, color, mark, name in (

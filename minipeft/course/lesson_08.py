@@ -1,14 +1,17 @@
 """What lesson 08 calls and does not show: trials over α and the rate, one step measured, a text, and a layer with a bug."""
 
 import numpy as np
+from matplotlib.patheffects import Normal, Stroke
 
 from ..lab.changes import deltas
+from ..lab.charts import shade
 from ..lab.picture import COLORS, LINE, MARKERS, STYLES, Picture, canvas
 from ..lab.sweeps import sweep
 from ..lab.table import Table, below  # noqa: F401 (the lesson calls below)
 from ..methods import LoRA, get_peft_model
 from ..methods.lora import LoRALinear
 from ..methods.wrapper import wrappers_of
+from ..model import Linear
 from ..model.loss import cross_entropy
 from ..training import SGD, AdamW, Diverged, evaluate, fit, load_base, symbols_batch, symbols_batches
 from ..training.data import new_sequences
@@ -75,10 +78,6 @@ def valley(found, product=(0.03, 1.0)):
 
     Lines: α times the rate equal to either end of `product`, dashed and dotted.  found: a Sweep of `trial`
     """
-    from matplotlib.patheffects import Normal, Stroke
-
-    from ..lab.charts import shade
-
     alphas, rates = found.labels("alpha"), found.labels("lr")
     figure, both = canvas(8.4, 3.5, 1, 2, sharey=True)
     said = []
@@ -276,8 +275,6 @@ class Careless(LoRALinear):
 
 def merged_apart(layer, r, alpha):
     """The largest difference between a layer's output before merging and after, at B off zero."""
-    from ..model import Linear
-
     rng = np.random.default_rng(0)
     one = layer(Linear(6, 5, rng).requires_grad_(False), r=r, alpha=alpha, dropout=0.0, rng=rng)
     one.B.data[...] = rng.standard_normal((r, 5))
