@@ -95,7 +95,7 @@ class IA3(Method):
     """
 
     targets: str | tuple = "*.[kv]_proj"
-    feedforward: str | tuple = "*.mlp.c_proj"
+    feedforward: str | tuple = "*.c_proj"
 
     name, lr, merges = "ia3", 1e-1, True
 
