@@ -9,7 +9,7 @@ from minipeft import get_peft_model
 
 def translated():
     """minipeft.interop, where it takes the methods' own word for what they are in peft."""
-    for name in ("torch", "transformers", "peft", "safetensors", "minipeft.interop.peft_methods"):
+    for name in ("torch", "transformers", "peft", "safetensors"):
         pytest.importorskip(name, reason="needs torch, transformers and peft: pip install minipeft[hf-test]")
     import minipeft.interop
 
