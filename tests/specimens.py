@@ -135,6 +135,14 @@ def off_start(model, seed=5, scale=0.3):
     return model
 
 
+def off_start_of_added(model, scale=0.3):
+    """Move what is trained, and nothing else; return the model."""
+    for _, p in model.named_parameters():
+        if p.requires_grad:
+            p.data += np.random.default_rng(p.data.size).normal(0, scale, p.data.shape)
+    return model
+
+
 def tiny_model(config=CONFIG, seed=0):
     return off_start(GPT2(config, seed))
 

@@ -1,6 +1,7 @@
 """Drawings of a model: they show what is trained, all of it and nothing else; their words fit into their boxes."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -365,9 +366,19 @@ LANES = {
 
 @pytest.mark.parametrize("name", LANES)
 def test_words_of_the_lanes_fit(name):
+    assert collisions(LANES[name]()) == []
+
+
+@pytest.mark.parametrize("name", LANES)
+def test_the_alt_text_of_the_lanes_has_their_equations_and_sizes(name):
     picture = LANES[name]()
-    assert collisions(picture) == []
-    assert len(picture.alt) > 60
+    written = re.sub(r"\$(\w+)\\mathrm\{(\w+)\}\$", r"\1\2", "\n".join(said(picture)))
+    facts = re.findall(r"^d(?:[ABhqkv]|P_[kv]) = [^?\n]+$", written, re.M) + re.findall(r"\w+ × \w+", written)
+    facts += [f"{m} blue column" for m in re.findall(r"^m = (\d)", written, re.M)]
+    tokens = len(re.findall(r"^v[₁-₉]$", written, re.M))
+    facts += [f"{tokens} grey column"] if tokens else []
+    assert facts
+    assert [fact for fact in facts if fact not in picture.alt] == []
 
 
 def test_open_places_hold_a_question_mark_and_no_answer():

@@ -11,7 +11,6 @@ from minipeft.methods import DoRA, surrogate
 from minipeft.methods.dora import DoRALinear
 from minipeft.methods.lora import LoRALinear
 from minipeft.model import Linear
-from minipeft.training import AdamW, fit
 
 EVERYWHERE = DoRA(r=3, alpha=5, targets="*")
 
@@ -166,14 +165,6 @@ def test_the_bias_under_it_may_be_trained(batch):
     assert max(errors.values()) < 1e-6
 
 
-def test_two_threads_train_it_as_one_does(batch):
-    losses = []
-    for workers in (1, 2):
-        model = get_peft_model(tiny_model(), DoRA(r=2))
-        losses.append(fit(model, [batch], 5, AdamW(model, lr=0.05), progress=False, workers=workers).loss)
-    assert np.allclose(*losses, rtol=1e-12)
-
-
 # What it refuses
 
 
@@ -181,18 +172,6 @@ def test_a_column_of_zeros_has_no_direction(model):
     model.h[1].attn.q_proj.weight.data[:, 3] = 0
     with pytest.raises(ValueError, match=r"column 3 .* no direction .*; leave this layer out of `targets`"):
         get_peft_model(model, DoRA(r=2))
-
-
-def test_it_stands_on_the_weight_itself(model):
-    with pytest.raises(ValueError, match="already has a LoRA"):
-        get_peft_model(model, Stack((LoRA(r=2), DoRA(r=2))))
-    with pytest.raises(ValueError, match="already has a LoRA"):
-        get_peft_model(model, Stack((DoRA(r=2), LoRA(r=2))))
-
-
-def test_an_input_of_another_width_is_named(rng):
-    with pytest.raises(ValueError, match=r"this Linear maps 5 numbers to 4; it was given 3: x must be \(\.\.\., 5\)"):
-        DoRALinear(linear(rng), 2, 3, 0.0, rng)(np.ones((1, 3)))
 
 
 @pytest.mark.parametrize("several", [(DoRA(r=2), FullFineTuning()), (FullFineTuning(), DoRA(r=2))], ids=str)

@@ -27,6 +27,7 @@ from minipeft import (
 )
 from minipeft.files import FileError, read_npz, write_npz
 from minipeft.lab.gradcheck import gradcheck
+from minipeft.methods.dora import DoRALinear
 from minipeft.methods.saving import own_arrays
 from minipeft.model import Dropout, Linear
 
@@ -240,9 +241,11 @@ def test_parameters_of_other_numbers(data):
         Parameter(data)
 
 
-def test_a_width_that_does_not_fit(rng):
+@pytest.mark.parametrize("around", [lambda linear, rng: linear, lambda linear, rng: DoRALinear(linear, 2, 3, 0.0, rng)])
+def test_a_width_that_does_not_fit(around, rng):
+    """DoRA multiplies with the weight itself."""
     with pytest.raises(ValueError, match=r"this Linear maps 4 numbers to 3; it was given 5: x must be \(\.\.\., 4\)"):
-        Linear(4, 3, rng)(np.ones((2, 5)))
+        around(Linear(4, 3, rng), rng)(np.ones((2, 5)))
 
 
 def test_a_gradient_for_a_frozen_parameter_is_pythons_own_error(rng):

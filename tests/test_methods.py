@@ -15,6 +15,7 @@ from specimens import (
     gradients,
     loss_of,
     off_start,
+    off_start_of_added,
     rewrite,
     snapshot,
     tiny_base_parameters,
@@ -407,13 +408,6 @@ def test_a_lora_around_another_wrapper_folds_both(model, batch, rng):
     assert abs(merge(model)(batch[0])[0] - before).max() < 1e-12
     assert [(path, type(node)) for path, node in model.walk()] == [(path, type(node)) for path, node in plain.walk()]
     assert np.array_equal(unwrap(model)(batch[0])[0], plain(batch[0])[0])
-
-
-def off_start_of_added(model, scale=0.3):
-    for _, p in model.named_parameters():
-        if p.requires_grad:
-            p.data += np.random.default_rng(p.data.size).normal(0, scale, p.data.shape)
-    return model
 
 
 # Copies and files

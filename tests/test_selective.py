@@ -5,7 +5,16 @@ from copy import deepcopy
 import numpy as np
 import pytest
 from parity import base_of, distance, fill, load, under
-from specimens import CONFIG, activations, gradients, loss_of, snapshot, tiny_base_parameters, tiny_model
+from specimens import (
+    CONFIG,
+    activations,
+    gradients,
+    loss_of,
+    off_start_of_added,
+    snapshot,
+    tiny_base_parameters,
+    tiny_model,
+)
 from there_and_back import there_and_back, translated
 
 from minipeft import (
@@ -59,14 +68,6 @@ def bare(path):
 
 def trained(model):
     return [path for path, p in model.named_parameters() if p.requires_grad]
-
-
-def nudged(model, scale=0.2):
-    """All that is trained, moved."""
-    for _, p in model.named_parameters():
-        if p.requires_grad:
-            p.data += np.random.default_rng(p.data.size).normal(0, scale, p.data.shape)
-    return model
 
 
 def base_bytes(model):
@@ -180,13 +181,13 @@ every_stack = pytest.mark.parametrize("name", STACKS)
 
 @every_stack
 def test_gradients(name, batch):
-    errors = gradcheck(nudged(get_peft_model(tiny_model(), STACKS[name])), batch, np.random.default_rng(1))
+    errors = gradcheck(off_start_of_added(get_peft_model(tiny_model(), STACKS[name])), batch, np.random.default_rng(1))
     assert {path: error for path, error in errors.items() if error > (1e-4 if "k_proj" in path else 1e-6)} == {}
 
 
 @every_stack
 def test_disabled_and_unwrap_show_the_base(name, ids):
-    model, plain = nudged(get_peft_model(tiny_model(), STACKS[name])), tiny_model()
+    model, plain = off_start_of_added(get_peft_model(tiny_model(), STACKS[name])), tiny_model()
     logits, before = model(ids)[0], snapshot(model)
     with disabled(model):
         assert np.array_equal(model(ids)[0], plain(ids)[0])
@@ -199,7 +200,7 @@ def test_disabled_and_unwrap_show_the_base(name, ids):
 
 @every_stack
 def test_a_file_holds_what_is_trained_and_nothing_else(name, ids, tmp_path):
-    model = nudged(get_peft_model(tiny_model(), STACKS[name]))
+    model = off_start_of_added(get_peft_model(tiny_model(), STACKS[name]))
     save_adapter(model, tmp_path / "a.npz")
     assert sorted(read_npz(tmp_path / "a.npz", "adapter")[1]) == sorted(trained(model))
     loaded = load_adapter(tiny_model(), tmp_path / "a.npz")
@@ -209,7 +210,7 @@ def test_a_file_holds_what_is_trained_and_nothing_else(name, ids, tmp_path):
 
 @every_stack
 def test_merged_where_all_can_be(name, ids):
-    model = nudged(get_peft_model(tiny_model(), STACKS[name]))
+    model = off_start_of_added(get_peft_model(tiny_model(), STACKS[name]))
     logits, before = model(ids)[0], snapshot(model)
     if not STACKS[name].merges:
         with pytest.raises(ValueError, match="cannot be merged"):
@@ -227,7 +228,7 @@ def test_a_second_method_on_a_tuned_base(batch, tmp_path):
     """BitFit, trained; then LoRA on it, alone: both are in the file, and both come off."""
     model = get_peft_model(tiny_model(), BitFit())
     fit(model, [batch], 3, AdamW(model, lr=0.05), progress=False)
-    nudged(get_peft_model(model, LoRA(r=2)))
+    off_start_of_added(get_peft_model(model, LoRA(r=2)))
     assert {path[-2:] for path in trained(model)} == {".A", ".B"}
     save_adapter(model, tmp_path / "a.npz")
     assert np.array_equal(load_adapter(tiny_model(), tmp_path / "a.npz")(batch[0])[0], model(batch[0])[0])
@@ -359,7 +360,7 @@ def test_biases_stay_bitfit_when_peft_trains_them(runs, tmp_path):
     import peft
 
     run = biases_in_peft(runs, seed=5)[0]
-    translated().export_peft(nudged(get_peft_model(base_of(run.saved), BitFit())), tmp_path)
+    translated().export_peft(off_start_of_added(get_peft_model(base_of(run.saved), BitFit())), tmp_path)
     there = peft.PeftModel.from_pretrained(run.model.unload(), tmp_path, is_trainable=True).double()
     there(run.ids, labels=run.ids).loss.backward()
     named = [(name, p.grad) for name, p in there.named_parameters() if p.requires_grad]
@@ -394,7 +395,7 @@ def test_biases_beside_a_lora_on_other_matrices(runs, tmp_path):
 
 
 def test_the_last_blocks_are_no_adapter(tmp_path):
-    model = nudged(get_peft_model(tiny_model(), LastBlocks()))
+    model = off_start_of_added(get_peft_model(tiny_model(), LastBlocks()))
     with pytest.raises(ValueError, match=r"no counterpart for LastBlocks, which changed the base itself.* save_gpt2"):
         translated().export_peft(model, tmp_path)
 

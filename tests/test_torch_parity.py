@@ -1,9 +1,8 @@
 """The same numbers as torch: logits, loss and every gradient, of GPT-2 alone, with LoRA and with a prefix."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from parity import fill, load, under
 
 from minipeft import GPT2, GPT2Config, LoRA, PrefixTuning, cross_entropy, get_peft_model
 
@@ -12,12 +11,7 @@ WITH = {"": None, "lora/": LoRA(r=3, alpha=5), "prefix/": PrefixTuning(m=4)}
 
 @pytest.fixture(scope="module")
 def torchs():
-    with np.load(Path(__file__).parent / "data" / "torch_arrays.npz") as npz:
-        return dict(npz)
-
-
-def under(prefix, arrays):
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+    return load("torch_arrays.npz")
 
 
 def run(torchs, prefix):
@@ -30,14 +24,6 @@ def run(torchs, prefix):
     loss, back_loss = cross_entropy(logits, torchs["targets"], torchs["mask"])
     back_model(back_loss())
     return model, logits, loss
-
-
-def fill(model, weights):
-    trained = {path: p for path, p in model.named_parameters() if p.requires_grad}
-    assert weights.keys() == trained.keys()
-    for path, p in trained.items():
-        assert p.data.shape == weights[path].shape
-        p.data[...] = weights[path]
 
 
 def same(ours, theirs):

@@ -114,14 +114,6 @@ def test_the_projections_are_no_activations_though_layers_see_parts_of_them(mode
     assert saved_bytes(layer(x)[1]) == 8 * 2 * 3 * (3 + D)
 
 
-def test_two_threads_train_it_as_one_does(batch):
-    losses = []
-    for workers in (1, 2):
-        model = get_peft_model(tiny_model(), VeRA(r=4))
-        losses.append(fit(model, [batch], 5, AdamW(model, lr=0.05), progress=False, workers=workers).loss)
-    assert np.allclose(*losses, rtol=1e-12)
-
-
 # The projections
 
 

@@ -5,6 +5,7 @@ import pytest
 from specimens import CASES, gradients, tiny_batch, tiny_model, tiny_peft
 
 from minipeft import AdamW, LoRA, evaluate, fit, get_peft_model, train_step
+from minipeft.methods import DoRA, VeRA
 from minipeft.training.data import symbols_batch
 from minipeft.training.step import add_gradients
 from minipeft.training.workers import replica, sharing, split
@@ -35,6 +36,16 @@ def test_shares_of_a_batch_have_the_gradients_of_the_whole(case, workers):
         assert backpropagate(model, batch) == pytest.approx(loss, rel=1e-13)
     for path, grad in gradients(model).items():
         assert np.allclose(grad, whole[path], rtol=1e-10, atol=1e-13), path
+
+
+@pytest.mark.parametrize("method", [DoRA(r=2), VeRA(r=4)], ids=lambda method: method.name)
+def test_a_training_on_two_threads_is_that_on_one(method, batch):
+    """Lengths and projections, which several layers or threads may share, too."""
+    losses = []
+    for workers in (1, 2):
+        model = get_peft_model(tiny_model(), method)
+        losses.append(fit(model, [batch], 5, AdamW(model, lr=0.05), progress=False, workers=workers).loss)
+    assert np.allclose(*losses, rtol=1e-12)
 
 
 @pytest.mark.parametrize("method", [LoRA(r=2), LoRA(r=2, dropout=0.3), *[CASES[case] for case in ("adapter", "full")]])
