@@ -145,7 +145,8 @@ def verify(path):
     pairs = list(zip(calm["losses"], nudged["losses"], strict=True))
     steady = [abs(a[1] - b[1]) for a, b in pairs if not a[0] and None not in (a[1], b[1])]
     wild = len(pairs) - len(steady)
-    moved = [(a, b) for a, b in zip(calm["text"].splitlines(), nudged["text"].splitlines(), strict=False) if a != b]
+    lines = itertools.zip_longest(calm["text"].splitlines(), nudged["text"].splitlines(), fillvalue="(no such line)")
+    moved = [(a, b) for a, b in lines if a != b]
     good = not moved and max(steady, default=0) < LIMIT
     print(f"{'ok    ' if good else 'FAILED'} {path.stem:28} {len(steady):3} runs, largest change of a final loss "
           f"{max(steady, default=0):.0e}; {wild} unstable on purpose; {len(moved)} printed lines moved "
@@ -159,8 +160,10 @@ def main(argv):
     if argv[:1] == ["--one"]:
         print(json.dumps(run_lesson(Path(argv[1]), float(argv[2]))))
         return 0
-    lessons = [p for p in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")) if not argv or p.name[:2] in argv]
-    results = [verify(path) for path in lessons]  # all of them, also after a failure
+    lessons = {path.name[:2]: path for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
+    if unknown := set(argv) - lessons.keys():
+        sys.exit(f"no lesson {', '.join(sorted(unknown))}; there are {', '.join(lessons)}")
+    results = [verify(lessons[number]) for number in argv or lessons]  # all of them, also after a failure
     return 0 if all(results) else 1
 
 
