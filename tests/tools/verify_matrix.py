@@ -83,7 +83,7 @@ def lessons(numbers):
     found = {n: [str(p.relative_to(ROOT)) for p in sorted((ROOT / "notebooks").rglob(f"{n}_*.ipynb"))] for n in numbers}
     if missing := [n for n, paths in found.items() if not paths]:
         sys.exit(f"no lesson {', '.join(missing)}: 04 and 06 are two of them")
-    return sum(found.values(), []) or ["notebooks"]
+    return [path for paths in found.values() for path in paths] or ["notebooks"]
 
 
 def processors(targets):
