@@ -2,7 +2,7 @@
 
 from ...validation import is_whole
 from ..picture import FROZEN, TRAINED, Picture
-from .shapes import BACK, INK, QUIET, Pen, blank, heading
+from .shapes import BACK, INK, QUIET, Pen, blank, heading, typeset
 
 SIDE, THIN, THICK = 66, 17, 30  # of the largest matrix, and the limits of what r is drawn as, in points
 
@@ -81,12 +81,6 @@ def lora_forward(pen, x, sizes, names):
     pen.text(x + 95, LOW - tall / 2 - 4, f"trained\n{d_in} × {r}", 9, TRAINED, va="top")
     pen.text(x + 203, LOW - thin / 2 - 4, f"trained\n{r} × {d_out}", 9, TRAINED, va="top")
     pen.text(x + 273, LOW - 14, "one number,\nα / r", 9, QUIET, va="top")
-
-
-def typeset(name):
-    """A size as it is written in a picture: d_in with its index below, a number as it is."""
-    letter, _, index = str(name).partition("_")
-    return rf"${letter}_\mathrm{{{index}}}$" if index else letter
 
 
 def lora_backward(pen, x, sizes, solved):

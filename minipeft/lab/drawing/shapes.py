@@ -25,7 +25,14 @@ GAP, LEAD, KNOT = 9, 7, 5.5  # between two pieces; of a wire before it forks; ra
 def width(text, size, weight="normal"):
     """How wide the text is, in points; of several lines the widest."""
     font = FontProperties(family=FAMILY, size=size, weight=weight)
-    return max(text_to_path.get_text_width_height_descent(line, font, False)[0] for line in text.split("\n"))
+    lines = [(line, "$" in line) for line in text.split("\n")]  # between dollars: set as mathematics
+    return max(text_to_path.get_text_width_height_descent(line, font, math)[0] for line, math in lines)
+
+
+def typeset(name):
+    """A name as it is written in a picture: d_in with its index below, a number as it is."""
+    letter, _, index = str(name).partition("_")
+    return rf"${letter}_\mathrm{{{index}}}$" if index else letter
 
 
 def mixed(share, light=PALE, dark=TRAINED):
