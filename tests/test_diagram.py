@@ -393,8 +393,8 @@ def test_matrices_are_drawn_to_their_sizes():
 def test_a_query_sees_the_prefix_and_the_tokens_up_to_its_own(T, m):
     weights = [one for one in texts_of(draw_attention(T, m, backward=False)) if one.get_text() == "p"]
     assert len(weights) == T * m + T * (T + 1) // 2
-    both = [one.get_text() for one in texts_of(draw_attention(T, m))]
-    assert both.count("p") == both.count("dz") == len(weights)  # on the way back the slopes stand where the weights stood
+    both = [one.get_text() for one in texts_of(draw_attention(T, m))]  # and back: a slope where each weight stood
+    assert both.count("p") == both.count("dz") == len(weights)
 
 
 def test_outer_products_add_up_to_what_is_written():

@@ -4,7 +4,7 @@ import numpy as np
 
 from ...validation import is_whole
 from ..picture import COLORS, FAINT, FROZEN, TRAINED, Picture
-from .shapes import BACK, INK, PALE, QUIET, Pen, blank, heading, mixed, typeset, width
+from .shapes import BACK, INK, PALE, QUIET, Pen, blank, heading, mixed, numeral, typeset, width
 
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 CELL, BETWEEN = 30, 10  # a cell of the table; between the prefix and the tokens
@@ -173,7 +173,7 @@ def draw_outer(k=2, m=4, n=5, A=None, B=None):
                 here = face(i, j)
                 pen.tile(x + j * cell, high - (i + 1) * cell, cell, cell, here, "white", lw=1.2)
                 if values is not None:
-                    text = f"{values[i, j] + 0.0:.3g}".replace("-", "−")
+                    text = numeral(values[i, j])
                     pen.text(x + (j + 0.5) * cell, high - (i + 0.5) * cell, text, 8 if len(text) < 4 else 6.5,
                              "white" if here in faces else INK, va="center_baseline")  # fmt: skip
         pen.text(x + columns * cell / 2, high + lift, title, 11, color)
