@@ -140,7 +140,8 @@ def noisy_labels(n, p, seed, rank=16, noise=0.3):
 
 def plot_noisy(*sweeps):
     """The loss on unseen sequences along the steps, a panel for each sweep of noisy_labels, a line for each p."""
-    from ..lab.picture import COLORS, FAINT, LINE, STYLES, Picture, canvas, direct_labels
+    from ..lab.charts import label_ends
+    from ..lab.picture import COLORS, FAINT, LINE, STYLES, Picture, canvas
 
     figure, axes = canvas(9.2, 3.5, 1, len(sweeps), sharey=True)
     said = []
@@ -151,17 +152,17 @@ def plot_noisy(*sweeps):
             steps, mean = 10 * np.arange(curves.shape[1]), curves.mean(0)
             ax.plot(steps, curves.T, color=COLORS[i], linestyle=STYLES[i], linewidth=0.6, alpha=0.5)
             ax.plot(steps, mean, color=COLORS[i], linestyle=STYLES[i])
-            ends.append((f"p = {p}", mean[-1], COLORS[i]))
+            ends.append((f"p = {p}", steps[-1], mean[-1], COLORS[i]))
             said.append(
                 f"{n} sequences, p = {p}: from {mean[0]:.2f}, lowest {mean.min():.2f}, at the end {mean[-1]:.2f}"
             )
         ax.axhline(np.log(SYMBOLS), color=FAINT, linewidth=1)
-        direct_labels(ax, ends, steps[-1] + 2, 0.22)
         ax.text(12, 4.36, f"from {mean[0]:.1f}", color=LINE, fontsize=9, va="top")
-        ax.set(title=f"{n} sequences, each seen {6 * steps[-1] / n:.2g} times", xlabel="steps", xlim=(0, 1.24 * steps[-1]),
+        ax.set(title=f"{n} sequences, each seen {6 * steps[-1] / n:.2g} times", xlabel="steps", xlim=(0, steps[-1]),
                ylim=(1.2, 4.4))  # fmt: skip
         ax.set_xticks(range(0, steps[-1] + 1, 20))
-    axes[-1].text(steps[-1] * 1.23, np.log(SYMBOLS) + 0.05, "guessing", color=LINE, fontsize=9, ha="right", va="bottom")
+        label_ends(ax, ends)
+    axes[-1].text(steps[-1] * 0.99, np.log(SYMBOLS) + 0.05, "guessing", color=LINE, fontsize=9, ha="right", va="bottom")
     axes[0].set_ylabel("loss on unseen sequences, nats")
     words = f"Loss on unseen noisy sequences along {steps[-1]} steps, means of {len(found.seeds)} seeds and each seed. "
     return Picture(figure, words + "; ".join(said) + f". Guessing costs {np.log(SYMBOLS):.2f}.")
