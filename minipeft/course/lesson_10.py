@@ -13,25 +13,22 @@ from ..training.optimizers import constant
 from . import check as checks
 
 
-def draw_dropped(solved=False):
-    """LoRA's two lanes with a mask M in front of A: it stands on the blue lane only, forward and back.
-
-    solved: with the gradients, or with a question mark in place of each
-    """
-    from ..lab.drawing.lanes import LOW, lora_backward, lora_forward
+def draw_dropped():
+    """LoRA's two lanes with a mask M in front of A: it stands on the blue lane only, forward and back."""
+    from ..lab.drawing.lanes import LOW, PAGE, RIGHT, ROOM, lora_backward, lora_forward, sides
     from ..lab.drawing.shapes import BACK, INK, Pen
     from ..lab.picture import Picture
 
-    pen, sizes = Pen(748, 222), (66, 66, 17)
-    lora_forward(pen, 0, sizes, ("d_in", "d_out", "r"))
-    lora_backward(pen, 368, sizes, False)
-    pen.knot(62, LOW, "M", INK, r=9)
+    pen, names = Pen(*PAGE), ("d_in", "d_out", "r")
+    sizes, before_A = sides(*names), 62
+    lora_forward(pen, 0, sizes, names)
+    lora_backward(pen, RIGHT, sizes, solved=False)
+    pen.knot(before_A, LOW, "M", INK, r=9)
     pen.text(40, LOW - 13, "zeros and\n1 / (1 − p)", 8.5, INK, va="top")
-    pen.knot(368 + 36 + 62, LOW, "M" if solved else "?", BACK, r=9)
-    back = "and the lower one meets the same M again" if solved else "and dA, dB, dx and what stands at M are open"
+    pen.knot(RIGHT + ROOM + before_A, LOW, "?", BACK, r=9)
     return Picture(pen.figure, "Two panels. Forward: x goes two ways. The upper one leads through W, frozen, and meets no "
                    "mask. On the lower one x is multiplied by a mask M of zeros and 1 / (1 − p), then by A, B and s. A plus "
-                   f"joins them to y. Back: dy goes both ways, {back}.")  # fmt: skip
+                   "joins them to y. Back: dy goes both ways, and dA, dB, dx and what stands at M are open.")  # fmt: skip
 
 
 # ---- the blanks
