@@ -7,7 +7,7 @@ Every function can be opened from the lesson: inspect.getsource(tools.check).
 
 import numpy as np
 
-from ..lab.drawing.shapes import BACK, INK, QUIET, Pen, numeral, width
+from ..lab.drawing.shapes import BACK, INK, QUIET, Pen, blank, numeral
 from ..lab.table import Table
 from ..methods.wrapper import Wrapper
 from ..model.attention import Attention
@@ -131,25 +131,18 @@ def backward(pen, x, solved, found):
     pen.text(left + 382, 108, f"do = {text_of(found['do'])}" if found else "do", 11, BACK)
     if found:
         pen.text(left + 133, 173, "dz", 11, BACK)
-        blank(pen, left + 21, 60, f"dq = {text_of(found['dq'])}", True)
+        blank(pen, left + 12, 52, f"dq = {text_of(found['dq'])}", True)
         return
-    pen.slanted((left + 232, 150), (left + 232, 167), BACK)
+    pen.slanted((left + 232, 150), (left + 232, 165), BACK)
     pen.slanted((left + 133, 150), (left + 133, 188), BACK)
     for at in (left + 94, left + 300):  # one frame around all three: the answer is for each of them
         pen.box(at - 21, 19, 42, 147, "none", BACK, dashed=True, lw=0.7, z=1)
     pen.slanted((left + 21, 79), (left + 21, 50), BACK)
     blank(pen, left + 232, 176, "dp = do vᵀ" if solved else "dp = ?", solved)
-    blank(pen, left + 160, 199, "dz = p ⊙ (dp − Σ dp ⊙ p)" if solved else "dz = ?", solved)
-    blank(pen, left + 300, 8, "dv = pᵀ do" if solved else "dv = ?", solved)
-    blank(pen, left + 94, 8, "dk = c dzᵀ q" if solved else "dk = ?", solved)
-    blank(pen, left + 12, 40, "dq = c dz k" if solved else "dq = ?", solved)
-
-
-def blank(pen, x, y, text, solved):
-    """A place for an answer: dashed while it is open, filled when it is known."""
-    w = width(text, 10.5) + 18
-    pen.box(x - w / 2, y - 9, w, 18, "#fde9dc" if solved else "white", BACK, dashed=not solved, lw=1.1, z=4)
-    pen.text(x, y, text, 10.5, INK if solved else BACK)
+    blank(pen, left + 160, 201, "dz = p ⊙ (dp − Σ dp ⊙ p)" if solved else "dz = ?", solved)
+    blank(pen, left + 300, 5, "dv = pᵀ do" if solved else "dv = ?", solved)
+    blank(pen, left + 94, 5, "dk = c dzᵀ q" if solved else "dk = ?", solved)
+    blank(pen, left + 12, 38, "dq = c dz k" if solved else "dq = ?", solved)
 
 
 # ---- checks of the blanks
