@@ -205,6 +205,19 @@ def test_full_fine_tuning_and_what_changes_no_matrix():
             moved(model)
 
 
+def test_a_matrix_under_two_adapters_is_found_by_its_name_in_the_base():
+    sequential, parallel = (Adapter(m=2, targets="*.mlp", kind=kind) for kind in ("sequential", "parallel"))
+    model = peft(Stack((sequential, parallel, LoRA(r=2, targets="*.c_fc"))))
+    assert list(deltas(model)) == ["h.0.mlp.c_fc", "h.1.mlp.c_fc"]
+
+
+def test_a_broken_delta_is_not_taken_for_a_layer_without_one(monkeypatch):
+    model = peft(LoRA(r=2, targets="*.c_fc"))
+    monkeypatch.setattr(LoRALinear, "delta", lambda layer: layer.scaling * layer.A.data.T @ layer.B.data)
+    with pytest.raises(ValueError, match="matmul"):
+        deltas(model)
+
+
 def test_the_spectrum_of_lora_has_its_rank():
     model = peft(LoRA(r=2))
     picture = spectrum(model, "*.q_proj")

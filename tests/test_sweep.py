@@ -137,6 +137,39 @@ def test_numbers_evaluations_and_curves():
     assert curves.mean("loss", a=8).tolist() == [8, 4, 2]
 
 
+def test_the_mean_of_a_curve_is_over_seeds_named_or_not():
+    curves = sweep(lambda a, seed: [a + 10 * seed, a + 10 * seed + 1], {"a": [1, 2]}, seeds=(0, 1, 2), jobs=1)
+    assert curves.mean(a=1).tolist() == curves.mean("value", a=1).tolist() == [11, 12]
+    assert curves.mean().tolist() == [[11, 12], [12, 13]]
+    with pytest.raises(ValueError, match="'value' is a curve; by= must name one number for each run"):
+        curves.best()
+
+
+def curve_or_wreck(a, seed):
+    if a == 2:
+        raise Diverged("the loss is nan")
+    return [1.0, 2.0]
+
+
+def test_a_point_where_every_curve_was_wrecked_has_no_mean():
+    curves = sweep(curve_or_wreck, {"a": [1, 2]}, jobs=1)
+    assert curves.mean(a=1).tolist() == [1, 2]
+    assert np.isnan(curves.mean(a=2))
+
+
+def loss_or_wreck(rate, a, seed):
+    if a == 2:
+        raise Diverged("the loss is nan")
+    return {"loss": rate * a}
+
+
+def test_a_part_that_is_all_wrecked_still_knows_what_was_measured():
+    found = sweep(loss_or_wreck, {"a": [1, 2], "rate": [1, 3]}, jobs=1)
+    assert found.where(a=2).measured == found.only([{"a": 2, "rate": 1}]).measured == ["loss"]
+    assert "wrecked" in repr(found.where(a=2).table())
+    assert found.plot("rate").alt.endswith("a = 1: 1 at 1, 3 at 3; a = 2: wrecked at 1, wrecked at 3.")
+
+
 @pytest.mark.parametrize("result", ["good", {"a": "good"}, np.ones((2, 2)), None])
 def test_what_is_no_number_is_an_error_with_its_point(result):
     with pytest.raises(SweepError, match=r"a = 1, seed = 0\): TypeError: a run returns a number"):

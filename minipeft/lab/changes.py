@@ -6,25 +6,28 @@ import numpy as np
 
 from ..methods.method import disabled
 from ..methods.records import fingerprint
-from ..methods.wrapper import Wrapper
+from ..methods.wrapper import CannotFold, Wrapper
 from ..model.layers import Linear
-from ..model.module import Module, innermost
+from ..model.module import Module, innermost, plain_path
 from ..training.bases import base_names, load_base
 from .spectra import energy, rank_for, singular_values
 from .table import Table
 
 
 def matrices(model):
-    """{path in the base: W} of every Linear as it acts now, with what stands around it folded in where that can be."""
+    """{path: W} of every Linear as it acts now, with what stands around it folded in where that can be.
+
+    A Linear of the base goes by its path there; those that an adapter brought are here, too.
+    """
     found = {}
     for path, node in model.walk():
         if not isinstance(node, Module) or path.endswith(".base") or not isinstance(innermost(node), Linear):
             continue
-        name = path.replace(".base.", ".")
+        name = plain_path(path)
         if isinstance(node, Wrapper):
             try:
                 found[name] = node.fold().matrix()
-            except ValueError:  # it does not fold: what it does is no change of this matrix
+            except CannotFold:  # what it does is no change of this matrix
                 continue
         else:
             found[name] = node.matrix()
@@ -136,11 +139,6 @@ def changed(model, base=None):
         if array.tobytes() != p.data.astype(array.dtype).tobytes():
             found.append(path)
     return found
-
-
-def plain_path(path):
-    """A path as it is in the bare base."""
-    return ".".join(part for part in path.split(".") if part != "base")
 
 
 def shipped_base(model):

@@ -16,9 +16,10 @@ class Sweep:
     measured; the first, if none is given.
     """
 
-    def __init__(self, names, points, seeds, rows):
+    def __init__(self, names, points, seeds, rows, measured=None):
         self.names, self.points, self.seeds, self.rows = list(names), list(points), tuple(seeds), list(rows)
-        self.measured = list(dict.fromkeys(name for _, _, values in self.rows for name in values)) or ["value"]
+        found = list(dict.fromkeys(name for _, _, values in self.rows for name in values))
+        self.measured = measured or found or ["value"]
 
     def __len__(self):
         return len(self.points)
@@ -46,7 +47,7 @@ class Sweep:
         points = [one for one in self.points if kept(one)]
         if not points:
             raise ValueError(f"no point has {point}")
-        return Sweep(self.names, points, self.seeds, [row for row in self.rows if kept(row[0])])
+        return self.part(points, [row for row in self.rows if kept(row[0])])
 
     def values(self, value=None, **point):
         """The number of every seed, (seeds,), at one point; (points, seeds) if several points match.
@@ -65,10 +66,14 @@ class Sweep:
         return array[0] if len(array) == 1 else array
 
     def mean(self, value=None, **point):
-        """The mean over seeds, at one point a number; an array where several points match."""
-        array = self.values(value, **point)
-        curve = isinstance(next((v for _, _, vs in self.rows for n, v in vs.items() if n == value), 0), list)
-        mean = array.mean(axis=-2 if curve else -1)
+        """The mean over seeds: at one point a number, or a curve; an array of them where several points match.
+
+        It is NaN where one seed was wrecked, so a point with a wreck does not look better than it is; tables and pictures
+        show the wreck and take the mean of the others.
+        """
+        value, part = self.one_of_the_measured(value), self.where(**point)
+        curve = any(isinstance(values.get(value), list) for _, _, values in part.rows)
+        mean = part.values(value).mean(axis=-2 if curve else -1)
         return float(mean) if mean.ndim == 0 else mean
 
     def one_of_the_measured(self, value):
@@ -88,7 +93,9 @@ class Sweep:
             groups = dict.fromkeys(tuple(point[name] for name in each) for point in self.points if self.labels(each[0]))
             best = {group: self.where(**dict(zip(each, group, strict=True))).best(by, least=least) for group in groups}
             return {group[0] if len(each) == 1 else group: point for group, point in best.items()}
-        means = [self.mean(self.one_of_the_measured(by), **point) for point in self.points]
+        means = [self.mean(by, **point) for point in self.points]
+        if any(np.ndim(mean) for mean in means):
+            raise ValueError(f"{by or self.measured[0]!r} is a curve; by= must name one number for each run")
         means = [np.inf if np.isnan(mean) else mean if least else -mean for mean in means]
         return self.points[int(np.argmin(means))]
 
@@ -97,7 +104,11 @@ class Sweep:
         points = list(points.values()) if isinstance(points, dict) else list(points)
         if strange := [point for point in points if point not in self.points]:
             raise ValueError(f"the sweep has no point {strange[0]}")
-        return Sweep(self.names, points, self.seeds, [row for point in points for row in self.rows if row[0] == point])
+        return self.part(points, [row for point in points for row in self.rows if row[0] == point])
+
+    def part(self, points, rows):
+        """Some points and their rows: what was measured stays so where every run of theirs was wrecked."""
+        return Sweep(self.names, points, self.seeds, rows, self.measured)
 
     # ---- as a table
 

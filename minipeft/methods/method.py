@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from ..model.module import Module, several
+from ..model.module import Module, plain_path, several
 from ..validation import is_seed
 from .records import (
     Record,
@@ -69,8 +69,8 @@ class Stack(Method):
     name = "stack"
 
     def __post_init__(self):
-        several = isinstance(self.methods, (tuple, list)) and len(self.methods) > 0
-        if not several or not all(isinstance(method, Method) for method in self.methods):
+        is_list = isinstance(self.methods, (tuple, list)) and len(self.methods) > 0
+        if not is_list or not all(isinstance(method, Method) for method in self.methods):
             raise TypeError(
                 f"a Stack holds methods, such as Stack((LoRA(r=8), PrefixTuning(m=4))), not {self.methods!r}"
             )
@@ -100,6 +100,14 @@ class Stack(Method):
     def after_step(self, model, step, steps):
         for method in self.methods:
             method.after_step(model, step, steps)
+
+
+def one_by_one(methods):
+    """[method, ...]: in the place of a Stack, those that it holds."""
+    found = []
+    for method in methods:
+        found += one_by_one(method.methods) if isinstance(method, Stack) else [method]
+    return found
 
 
 def get_peft_model(model: Module, method: Method, seed: int | None = 0, start: dict | None = None) -> Module:
@@ -136,7 +144,7 @@ def thaw(model, targets, name="*", kind=Module):
     Raises: ValueError that lists what there is, when a glob matches nothing
     """
     named = [(path, p) for path, p in base_parameters(model) if isinstance(model.get_submodule(parent(path)), kind)]
-    named = [(".".join(part for part in path.split(".") if part != "base"), p) for path, p in named]
+    named = [(plain_path(path), p) for path, p in named]
     for glob in several(targets):
         matching = [p for path, p in named if fnmatchcase(path, f"{glob}.{name}")]
         if not matching:

@@ -20,6 +20,10 @@ from ..model.module import Module, chain
 wrap = Module.wrap  # wrap(model, targets, around, kind): put around(layer) in the place of every layer that matches
 
 
+class CannotFold(ValueError):
+    """What a wrapper does is not a change of one weight matrix."""
+
+
 class Wrapper(Module):
     """A layer put around another, its .base.  Unwrapping gives the base back, untouched."""
 
@@ -56,8 +60,11 @@ class Wrapper(Module):
         """What backward takes as a constant although it depends on what is trained (see surrogate); None: nothing."""
 
     def fold(self):
-        """The base layer with this wrapper's effect in its weights (a new layer; the base is left as it is)."""
-        raise ValueError(f"{type(self).__name__} cannot be merged: {self.cannot_fold}")
+        """The base layer with this wrapper's effect in its weights (a new layer; the base is left as it is).
+
+        Raises: CannotFold where there is no such layer
+        """
+        raise CannotFold(f"{type(self).__name__} cannot be merged: {self.cannot_fold}")
 
 
 class Beside(Wrapper):

@@ -180,6 +180,11 @@ def innermost(layer):
     return layer
 
 
+def plain_path(path):
+    """A path as it is in the bare base, whatever stands around its layers: h.0.mlp.base.base.c_fc is h.0.mlp.c_fc."""
+    return ".".join(part for part in path.split(".") if part != "base")
+
+
 @contextmanager
 def evaluating(model):
     """with evaluating(model): ...   Dropout is off inside; afterwards each module is in the mode that it was in."""

@@ -94,9 +94,9 @@ def parameters_in(params):
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum (as torch has it).
 
-        u <- μ u + g,   p <- p − lr u
+        g <- g + λ p,   u <- μ u + g,   p <- p − lr u
 
-    Without momentum u is g, and is not kept.
+    λ is weight_decay, and lr the rate of this step, after the schedule.  Without momentum u is g, and is not kept.
     """
 
     ranges = Optimizer.ranges | {"momentum": (0, 1)}
@@ -119,10 +119,13 @@ class SGD(Optimizer):
 
 
 class AdamW(Optimizer):
-    """Adam with decoupled weight decay (Loshchilov & Hutter, 2019, algorithm 2).
+    """Adam with decoupled weight decay (Loshchilov & Hutter, 2019, algorithm 2; as torch has it).
 
         m <- m + (1 − β₁) (g − m),   v <- v + (1 − β₂) (g² − v)
         w <- w − lr λ w − lr m̂ / (√v̂ + ε),   m̂ = m / (1 − β₁ᵗ),   v̂ = v / (1 − β₂ᵗ)
+
+    λ is weight_decay, and lr the rate of this step, after the schedule.  In the paper λ is multiplied by the schedule
+    only, and not by the rate: divide a λ from there by the peak rate.
 
     m and v are two numbers for every trained one: what PEFT saves most of.
     """
