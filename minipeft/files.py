@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all; arrays in them: npz without pickle, a JSON header inside."""
+"""Files that are written whole or not at all; arrays in them: npz without pickle, a JSON header inside; and JSON files."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .parts import PART, part_of, sweep
+from .parts import PART, part_of, remove_stale_parts
 
 DAMAGE = (  # what zipfile, NumPy and json raise on a file that something happened to
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, TypeError, KeyError, AttributeError,
@@ -30,12 +30,14 @@ class FileError(ValueError):
 class NotWritten(OSError):
     """A file that could not be written: no space, no right; in the words of the system.
 
-    path: the file.  again: a function that writes the same to another path.
+    path: the file.  again: a function that writes the same to another path, once somebody who knows one has set it.
     """
 
-    def __init__(self, path, error, again=None):
+    again = None
+
+    def __init__(self, path, error):
         super().__init__(f"{path} could not be written: {error.strerror or error}")
-        self.path, self.errno, self.again = Path(path), error.errno, again
+        self.path, self.errno = Path(path), error.errno
 
 
 def check_readable(path):
@@ -182,7 +184,7 @@ def replacing(path, kind=None, mark=None):
     path = check_place(path, kind, mark)
     place = Path(os.path.realpath(path))
     part = part_of(place)
-    sweep(place)
+    remove_stale_parts(place)
     try:
         with open(part, "xb") as file:
             yield file
@@ -234,3 +236,31 @@ def read_npz(path, kind):
     if found != kind:
         raise FileError(f"{path} holds a minipeft {found}; what is needed is a minipeft {kind}")
     return header, arrays
+
+
+def read_json(path):
+    """The object in a JSON file.  Raises: FileNotFoundError; FileError if it cannot be read, is no JSON, or no object."""
+    path = check_readable(path)
+    with reading(path):
+        return parse_json(path, path.read_bytes())
+
+
+def parse_json(what, text):
+    """The object in a text.  Raises: FileError, also where a name stands twice: Python would take the last in silence."""
+
+    def unique(pairs):
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            raise FileError(f"{what}: the name {next(n for n in found if names.count(n) > 1)!r} stands twice")
+        return found
+
+    try:
+        found = json.loads(text.decode(), object_pairs_hook=unique)
+    except FileError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"{what} is not JSON: it is damaged, cut short, or something else ({error})") from error
+    if not isinstance(found, dict):
+        raise FileError(f"{what} is a {type(found).__name__}, where an object of names and values is needed")
+    return found

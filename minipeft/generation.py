@@ -74,8 +74,9 @@ def choose(logits, temperature, top_k, rng):
         z[z < np.partition(z, -top_k, axis=-1)[:, -top_k, None]] = -np.inf
     with np.errstate(over="ignore"):  # at a temperature near 0 all but the likeliest go to -inf, as they should
         z = (z - z.max(-1, keepdims=True)) / temperature
-    heap = softmax(z).cumsum(-1)
-    return (heap <= rng.random((len(z), 1)) * heap[:, -1:]).sum(-1)
+    cumulative = softmax(z).cumsum(-1)  # inverse transform sampling: u falls into one token's share of [0, 1)
+    u = rng.random((len(z), 1)) * cumulative[:, -1:]  # the last one is 1 but for rounding
+    return (cumulative <= u).sum(-1)
 
 
 def generate(

@@ -17,7 +17,7 @@ def part_of(path):
     return path.with_name(f".{path.name[:40]}.{os.getpid()}-{started(os.getpid())}@{HOST}.part")
 
 
-def sweep(path):
+def remove_stale_parts(path):
     """Take away the parts beside `path` whose process, on this machine, is gone."""
     for name in os.listdir(path.parent):
         if left_behind(path.parent / name, path.name):

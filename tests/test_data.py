@@ -255,6 +255,7 @@ def test_pretraining_writes_a_base_its_card_and_its_tokens(tmp_path, name):
     assert sorted(path.name for path in tmp_path.iterdir()) == [*tokens, f"{name}.md", f"{name}.npz"]
     assert (tmp_path / f"{name}.md").read_text(encoding="utf-8") == card
     assert all(word in card for word in ("Seed 0", "2 steps", "Python 3.", "NumPy"))
+    assert name == "symbols" or "a warm-up of 1 steps" in card  # and not of the 500 of a whole run
     assert read_base(tmp_path / f"{name}.npz").config.vocab_size == CONFIGS[name].vocab_size
     if tokens:
         assert (

@@ -241,7 +241,7 @@ def test_parameters_of_other_numbers(data):
 
 
 def test_a_width_that_does_not_fit(rng):
-    with pytest.raises(ValueError, match="this Linear maps 4 numbers to 3; it was given 5"):
+    with pytest.raises(ValueError, match=r"this Linear maps 4 numbers to 3; it was given 5: x must be \(\.\.\., 4\)"):
         Linear(4, 3, rng)(np.ones((2, 5)))
 
 
@@ -521,6 +521,14 @@ def test_what_training_spoilt_is_not_saved(saved):
     old, model = saved.read_bytes(), tiny_peft("lora")
     model.h[1].attn.v_proj.B.data[0, 0] = nan
     with pytest.raises(ValueError, match=f"{PATH} holds numbers that are not finite"):
+        save_adapter(model, saved)
+    assert saved.read_bytes() == old
+
+
+def test_a_base_that_was_changed_beneath_its_adapter_is_in_no_file_of_an_adapter(saved):
+    old, model = saved.read_bytes(), tiny_peft("lora")
+    model.h[0].mlp.c_fc.weight.data += 0.1
+    with pytest.raises(ValueError, match=r"before get_peft_model; .* merge\(model\) and save_gpt2\(model, path\)"):
         save_adapter(model, saved)
     assert saved.read_bytes() == old
 

@@ -13,6 +13,7 @@ from minipeft import LoRA, get_peft_model, load_adapter, save_adapter
 from minipeft.__main__ import main
 from minipeft.files import FileError, read_npz
 from minipeft.interop import export_peft, import_peft, load_gpt2, load_tokenizer, save_gpt2
+from minipeft.training.tokens import Tokens
 
 pytest.importorskip("safetensors", reason="needs safetensors: pip install minipeft[hf-test]")
 
@@ -21,13 +22,14 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146e1c2e5
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A folder with one of each: gpt2/, there/ (an adapter of peft) and adapter.npz."""
+    """A folder with one of each: gpt2/, there/ (an adapter of peft), adapter.npz and tokens.json."""
     monkeypatch.chdir(tmp_path)
     save_gpt2(tiny_model(), "gpt2")
     (tmp_path / "gpt2" / "tokenizer.json").write_text("{}")
     model = get_peft_model(tiny_model(), LoRA(r=2))
     save_adapter(model, "adapter.npz")
     export_peft(model, "there", base_name="gpt2")
+    Tokens().save("tokens.json")
     return tmp_path
 
 
@@ -38,6 +40,7 @@ READERS = {
     "there/adapter_config.json": lambda: import_peft(tiny_model(), "there"),
     "there/adapter_model.safetensors": lambda: import_peft(tiny_model(), "there"),
     "adapter.npz": lambda: load_adapter(tiny_model(), "adapter.npz"),
+    "tokens.json": lambda: Tokens.load("tokens.json"),
 }
 every_reader = pytest.mark.parametrize("name", READERS)
 
@@ -146,7 +149,7 @@ def test_an_adapter_that_asks_for_more_memory_than_there_is_is_not_only_called_d
     assert "there is not the memory that it asks for" in message(READERS["adapter.npz"])
 
 
-@pytest.mark.parametrize("name", ["there/adapter_config.json", "gpt2/config.json"])
+@pytest.mark.parametrize("name", ["there/adapter_config.json", "gpt2/config.json", "tokens.json"])
 @pytest.mark.parametrize("depth", [0, 1])
 def test_a_name_that_stands_twice_in_json_is_refused(here, name, depth):
     """Python takes the last of two and drops the first in silence; peft too."""

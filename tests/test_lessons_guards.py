@@ -37,7 +37,7 @@ def sound():
         new_code(f"{guards.ALONE}\nimport numpy as np\nfrom minipeft import course", execution_count=1),
         new_code("print(f'{2 / 3:.4f}')", execution_count=2, outputs=[output("0.6667\n")]),
         new_text("It costs $x^2$, or \\$5, and `$HOME` is code.\n\n**What you see.** It falls."),
-        new_code("course.show(fig, 'alt')", execution_count=3, outputs=[figure()]),
+        new_code("show_writing('near', {'base': base})", execution_count=3, outputs=[figure()]),
     ]
     return nbformat.v4.new_notebook(cells=cells)
 

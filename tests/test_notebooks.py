@@ -90,12 +90,13 @@ def not_run(notebook):
 
 def stripped(notebook):
     """A cell that prints, shows or returns something has an output."""
-    speaks = re.compile(r"\bprint\(|\bshow\(|\bdisplay\(|\bcheck\.\w+\(|\bprint_parameters\(")
+    speaks, draws = re.compile(r"\b(print|display)\(|\bcheck\.\w+\("), re.compile(r"\b(draw|plot|show)\w*\(")
     faults = []
     for cell in code(notebook):
         statements = [s for s in ast.parse(cell.source).body if not isinstance(s, (ast.FunctionDef, ast.ClassDef))]
         spoken = [ast.get_source_segment(cell.source, s) for s in statements if not isinstance(s, ast.If)]
-        if any(speaks.search(text) for text in spoken) and not cell.outputs:
+        shown = statements and isinstance(statements[-1], ast.Expr) and draws.search(spoken[-1])
+        if (shown or any(speaks.search(text) for text in spoken)) and not cell.outputs:
             faults.append(f"no output stored for:\n{cell.source}")
     return faults
 
@@ -169,7 +170,7 @@ def bare(text):
 
 
 def figures(notebook):
-    """Each figure has alt text (course.show), and the lesson says what one sees."""
+    """Each figure has alt text, and the lesson says what one sees."""
     faults, shown = [], 0
     for cell in code(notebook):
         for output in cell.outputs:

@@ -169,10 +169,16 @@ def test_a_weight_of_zeros_stays_one(double):
 def test_a_weight_that_is_not_finite_is_refused_and_nothing_has_changed(spoilt, model):
     model.h[1].mlp.c_fc.weight.data[3, 4] = spoilt
     before = snapshot(model)
-    with pytest.raises(ValueError, match="not finite in float32"), np.errstate(over="ignore"):
+    with (
+        pytest.raises(ValueError, match=r"not finite in float32, .* load a base whose weights are all finite"),
+        np.errstate(over="ignore"),
+    ):
         quantise(model)
     assert snapshot(model) == before
-    with pytest.raises(ValueError, match="not finite in float32"), np.errstate(over="ignore"):
+    with (
+        pytest.raises(ValueError, match=r"not finite in float32, .* load a base whose weights are all finite"),
+        np.errstate(over="ignore"),
+    ):
         get_peft_model(model, QLoRA())
     assert snapshot(model) == before
 
@@ -390,7 +396,7 @@ def test_what_is_computed_is_the_product_with_its_matrix(double, rng):
     assert np.allclose(backward(dy), dy @ layer.matrix().T, rtol=1e-13)
     assert np.allclose(layer.bias.grad, dy.sum((0, 1)), rtol=1e-13)
     assert [path for path, _ in layer.named_parameters()] == ["bias"]
-    with pytest.raises(ValueError, match="maps 24 numbers to 16; it was given 23"):
+    with pytest.raises(ValueError, match=r"maps 24 numbers to 16; it was given 23: x must be \(\.\.\., 24\)"):
         layer(x[..., 1:])
 
 
@@ -519,7 +525,7 @@ def test_what_full_fine_tuning_learned_before_is_not_lost_in_silence(steps, batc
         fit(model, [batch], steps, AdamW(model, 1e-2), progress=False)
     moved(get_peft_model(model, QLoRA(r=2)))
     if steps:
-        with pytest.raises(ValueError, match=r"h\.0\.attn\.q_proj\.weight of the base was trained"):
+        with pytest.raises(ValueError, match=r"h\.0\.attn\.q_proj\.weight of the base was trained, .* with save_gpt2"):
             save_adapter(model, tmp_path / "a.npz")
         assert not (tmp_path / "a.npz").exists()
     else:

@@ -502,11 +502,11 @@ def test_a_damaged_file_is_refused_by_name(damaged, changes, message):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "is not JSON: it is damaged or cut short"),
+        (b"", "is not JSON: it is damaged, cut short, or something else"),
         (b"\x80\x04\x95", "is not JSON"),
         (b"[" * 100_000, "is not JSON"),
-        (b'{"version": "1.0", "version": "1.0"}', "a name stands twice"),
-        (b"[]", "holds a list, where a tokenizer is needed"),
+        (b'{"version": "1.0", "version": "1.0"}', "the name 'version' stands twice"),
+        (b"[]", "is a list, where an object of names and values is needed"),
         (b"{}", "model.type is None; for byte-level BPE as in GPT-2 it must be 'BPE'"),
     ],
 )
@@ -520,11 +520,11 @@ def test_a_file_that_is_cut_short_or_not_there_is_refused(tmp_path, folder):
     whole = (folder / "tokenizer.json").read_bytes()
     for end in np.linspace(0, len(whole) - 1, 20).astype(int):
         (tmp_path / "short.json").write_bytes(whole[:end])
-        with pytest.raises(FileError, match=r"short.json is not JSON: it is damaged or cut short"):
+        with pytest.raises(FileError, match=r"short.json is not JSON: it is damaged, cut short, or something else"):
             Tokens.load(tmp_path / "short.json")
     with pytest.raises(FileNotFoundError, match=r"there is no file .*none.json"):
         Tokens.load(tmp_path / "none.json")
-    with pytest.raises(FileError, match=r"is not a file; the file tokenizer.json is needed"):
+    with pytest.raises(FileError, match=r"is not a file but a folder: the file tokenizer.json is needed"):
         Tokens.load(tmp_path)
 
 

@@ -7,7 +7,9 @@ import numpy as np
 
 from ..files import FileError
 from ..interop.peft_files import peft_contents
-from ..methods import LoRA, Stack
+from ..methods import LoRA
+from ..methods.lora import scale
+from ..methods.method import one_by_one
 from ..methods.saving import read_adapter
 from ..model.module import plain_path
 from .output import spelled
@@ -25,7 +27,7 @@ def run(args):
         lines = [f"peft     {', '.join(f'{field} {value}' for field, value in settings.items())}"]
     else:
         config, base, methods, arrays = read_adapter(args.file)
-        methods = [one for method, _ in methods for one in flat(method)]
+        methods = one_by_one(method for method, _ in methods)
         check_numbers(args.file, arrays)
         deltas = deltas_of(args.file, [method for method in methods if isinstance(method, LoRA)], arrays)
         sizes = ", ".join(f"{key} {value}" for key, value in config.items())
@@ -65,11 +67,6 @@ def deltas_of(path, loras, arrays):
         raise FileError(f"{path} is damaged: its arrays and the settings of its LoRA do not fit ({error})") from error
 
 
-def flat(method):
-    """The methods of a stack one by one."""
-    return [one for inner in method.methods for one in flat(inner)] if isinstance(method, Stack) else [method]
-
-
 def lora_deltas(loras, arrays):
     """{layer: ΔW = s A B} of every LoRA in the file; no layer has two, so the targets say which one it is."""
     deltas = {}
@@ -78,8 +75,7 @@ def lora_deltas(loras, arrays):
         B = arrays.get(f"{layer}.B")
         mine = [lora for lora in loras if targeted(lora, layer)]
         if last == "A" and B is not None and mine:
-            s = mine[0].alpha / mine[0].r ** (0.5 if mine[0].rslora else 1)
-            deltas[layer] = s * A @ B
+            deltas[layer] = scale(mine[0].r, mine[0].alpha, mine[0].rslora) * A @ B
     return deltas
 
 

@@ -29,9 +29,9 @@ class Base(NamedTuple):
     unknown: Callable
 
 
-def open_model(name, dtype="float32"):
-    """A shipped base by its name, or else a GPT-2 folder or a model of the Hub."""
-    return load_base(name, dtype) if name in base_names() else load_gpt2(name, dtype)
+def open_model(name):
+    """A shipped base by its name, or else a GPT-2 folder or a model of the Hub; in float32."""
+    return load_base(name, "float32") if name in base_names() else load_gpt2(name, "float32")
 
 
 def open_base(name):
@@ -47,25 +47,17 @@ def open_base(name):
         raise ValueError(f"{name}: the tokenizer has {tokenizer.get_vocab_size()} tokens, the model knows {V}")
     return Base(
         model,
-        lambda text: np.array(encoded(tokenizer, text).ids, int),
+        lambda text: np.array(pieces.encode(tokenizer, text).ids, int),
         lambda ids: pieces.decode(tokenizer, ids),
         lambda text: unknown_pieces(tokenizer, text),
     )
 
 
-def encoded(tokenizer, text):
-    """What a tokenizer makes of a text: .ids and .offsets.  Raises: ValueError with its words"""
-    try:
-        return tokenizer.encode(text, add_special_tokens=False)
-    except Exception as error:  # the library raises nothing more specific
-        raise ValueError(f"the tokenizer cannot encode this text: {error}") from error
-
-
 def unknown_pieces(tokenizer, text):
     """Counter of the pieces of a text that a tokenizer replaces by its token for the unknown, or leaves out."""
-    tokens = encoded(tokenizer, text)
+    tokens = pieces.encode(tokenizer, text)
     try:
-        lost = encoded(tokenizer, RARE).ids
+        lost = pieces.encode(tokenizer, RARE).ids
     except ValueError:  # it takes only what it knows
         return marks(text)
     if RARE in pieces.decode(tokenizer, lost):  # GPT-2's spells whatever it is in bytes
@@ -77,7 +69,9 @@ def unknown_pieces(tokenizer, text):
     if unknown is not None:
         return Counter(text[a:b] for i, (a, b) in zip(tokens.ids, tokens.offsets, strict=True) if i == unknown)
     letters = Counter(text)
-    return Counter({one: n for one, n in letters.items() if not one.isspace() and encoded(tokenizer, one).ids == lost})
+    return Counter(
+        {one: n for one, n in letters.items() if not one.isspace() and pieces.encode(tokenizer, one).ids == lost}
+    )
 
 
 def marks(text):

@@ -2,7 +2,6 @@
 lesson what only it draws and tries (lesson_NN.py).
 
     from minipeft import course        # one BLAS thread, one style of figures
-    course.show(fig, "what one sees")  # a figure, once, with a sentence for those who cannot see it
 
 Importing this package, and no other of minipeft, changes settings of the process: it is what the first cell of every
 lesson does.  The checks are in check.py, those of each lesson in checks/lesson_NN.py.
@@ -16,8 +15,6 @@ import numpy as np
 from ..process import threads_asked
 
 ALL = ("*_proj", "*.c_fc")  # every Linear of the blocks, as targets of LoRA
-COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9"]  # Okabe-Ito, dark ones first
-STYLES = ["-", "--", "-.", ":", "-", "--", "-."]  # in greyscale the colours are equal: the dashes are not
 
 
 def set_up():
@@ -45,32 +42,21 @@ def limit_threads():
 
 
 def style_figures():
-    """Set matplotlib's defaults for all figures that are made from here on."""
-    import matplotlib.pyplot as plt
+    """Set matplotlib's defaults: for figures of one's own, and for what a lesson adds to a Picture after its canvas.
 
-    plt.rcParams.update({
+    The canvas itself has the style of lab/picture.py, whatever is set here.
+    """
+    import matplotlib as mpl
+
+    from ..lab.picture import COLORS, STYLES
+
+    mpl.rcParams.update({
         "figure.figsize": (6.4, 3.4), "figure.dpi": 110, "savefig.dpi": 110, "figure.facecolor": "white",
         "figure.constrained_layout.use": True, "font.size": 11, "axes.titlesize": 12, "axes.titlelocation": "left",
-        "axes.prop_cycle": plt.cycler(color=COLORS) + plt.cycler(linestyle=STYLES), "lines.linewidth": 2,
+        "axes.prop_cycle": mpl.cycler(color=COLORS) + mpl.cycler(linestyle=STYLES), "lines.linewidth": 2,
         "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
         "legend.frameon": False,
     })  # fmt: skip
-
-
-def ranks(n):
-    """n colours, dark to light, that stay in order in greyscale: for rank 1, 2, 4, ..."""
-    from matplotlib import colormaps
-
-    return colormaps["viridis"](np.linspace(0.05, 0.85, n))
-
-
-def show(fig, alt):
-    """Show a figure once, with a sentence for those who cannot see it."""
-    import matplotlib.pyplot as plt
-    from IPython.display import display
-
-    plt.close(fig)
-    display(fig, metadata={"image/png": {"alt": alt}})
 
 
 def starmap(function, cases):

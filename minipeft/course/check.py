@@ -165,13 +165,13 @@ def shapes(got, like):
     return compare_all(zeros, {name: (np.zeros(array.shape), ()) for name, array in like.items()})
 
 
-def gradients(loss, arrays, grads, rng=None, eps=1e-5, tolerance=1e-6, hints=None):
+def gradients(loss, arrays, grads, hints=None):
     """(right?, hint) for hand-written gradients, by central differences along one random direction each.
 
     loss: a function without arguments.  arrays: {name: array}, changed in place and put back.  grads: {name: gradient}.
     hints: {name: what is probably wrong}.
     """
-    rng = rng or np.random.default_rng(0)
+    rng, eps = np.random.default_rng(0), 1e-5
     for name, x in arrays.items():
         g = grads.get(name)
         if g is None or np.shape(g) != x.shape:
@@ -186,7 +186,7 @@ def gradients(loss, arrays, grads, rng=None, eps=1e-5, tolerance=1e-6, hints=Non
         finally:
             x[...] = kept
         numeric, exact = (up - down) / (2 * eps), float(np.vdot(g, v))
-        if not abs(exact - numeric) <= tolerance * max(abs(exact), abs(numeric), 1e-5):
+        if not abs(exact - numeric) <= 1e-6 * max(abs(exact), abs(numeric), 1e-5):
             default = f"d{name} is not the slope of the loss along a random direction"
             return False, (hints or {}).get(name, default)
     return True, ""

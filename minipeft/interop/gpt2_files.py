@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import FileError
+from ..files import FileError, read_json
 from ..methods import Wrapper
 from ..model import GPT2, GPT2Config
-from .tensors import need, read_json, read_tensors, write_folder
+from .tensors import need, read_tensors, write_folder
 
 MATRICES = {  # theirs: ours, whose columns stand side by side in it
     "attn.c_attn": ("attn.q_proj", "attn.k_proj", "attn.v_proj"),

@@ -30,17 +30,17 @@ targets; peft_settings, {name: value}, are further ones that say what peft compu
 from os.path import lexists  # true of a link to nothing, too: then it is named
 from pathlib import Path
 
-from ..files import FileError
-from ..methods import METHODS, Stack, Wrapper, get_peft_model
-from ..methods.method import is_merged
+from ..files import FileError, read_json
+from ..methods import METHODS, Wrapper, get_peft_model
+from ..methods.method import is_merged, one_by_one
 from ..methods.records import base_parameters, fingerprint, records_of, undone_on_error
 from ..methods.saving import own_arrays, trained_in_base
 from ..model.module import plain_path
 from .peft_folder import PeftFolder, key
-from .peft_lora import lora_deltas
+from .peft_lora import peft_deltas
 from .peft_methods import translation
 from .peft_strict import CONFIG, accept
-from .tensors import read_json, read_tensors, write_folder
+from .tensors import read_tensors, write_folder
 
 TENSORS = "adapter_model.safetensors"
 KEEP = "save_adapter(model, path) keeps it in minipeft's own format"
@@ -62,7 +62,7 @@ def export_peft(model, path, base_name=None):
         raise FileError(
             f"{path} holds a model, which transformers would load with the adapter on: choose another folder"
         )
-    folder = PeftFolder(model, ours.method, ours.wrappers, flat(model))
+    folder = PeftFolder(model, ours.method, ours.wrappers, methods_in(model))
     config, arrays = ours.to_peft(model, folder)
     if fingerprint(model) != records_of(model)[0].base:
         raise ValueError(
@@ -76,7 +76,7 @@ def export_peft(model, path, base_name=None):
 
 def exporter(model):
     """The Translation of what the model carries.  Raises: ValueError that says why there is none."""
-    methods, kinds = flat(model), {type(node) for _, node in model.walk() if isinstance(node, Wrapper)}
+    methods, kinds = methods_in(model), {type(node) for _, node in model.walk() if isinstance(node, Wrapper)}
     if is_merged(model):
         raise ValueError("the adapter is merged into the weights: export it before merge(model), or use save_gpt2")
     if not methods:
@@ -102,16 +102,9 @@ def exporter(model):
     return ours
 
 
-def flat(model):
+def methods_in(model):
     """The methods in a model one by one, those of a Stack too."""
-    todo, found = [record.method for record in records_of(model)], []
-    while todo:
-        method = todo.pop(0)
-        if isinstance(method, Stack):
-            todo = [*method.methods, *todo]
-        else:
-            found.append(method)
-    return found
+    return one_by_one(record.method for record in records_of(model))
 
 
 def import_peft(model, path):
@@ -203,5 +196,5 @@ def peft_contents(path):
     arrays = {name: tensor.read() for name, tensor in tensors.items()}
     settings = {field: value for field, value in config.items() if value not in (None, False, "", [], {})}
     is_lora = config.get("peft_type") == "LORA" and not config.get("use_dora")  # s A B is not what DoRA changes W by
-    deltas = lora_deltas(config, arrays) if is_lora else {}
+    deltas = peft_deltas(config, arrays) if is_lora else {}
     return settings, arrays, deltas

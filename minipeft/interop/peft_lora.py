@@ -217,7 +217,7 @@ def rank_and_alpha(config, name):
     return r, alpha * r**0.5 if config.get("use_rslora") else alpha
 
 
-def lora_deltas(config, arrays):
+def peft_deltas(config, arrays):
     """{matrix: ΔW = s A B} of every pair in a file, each (d_in, d_out)."""
     deltas, start, end = {}, f"{PREFIX}transformer.", ".lora_A.weight"
     for key, A in arrays.items():

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import FileError, NotWritten, check_place, check_readable, reading
-from ..parts import part_of, sweep
+from ..files import FileError, NotWritten, check_place, check_readable, parse_json, reading
+from ..parts import part_of, remove_stale_parts
 
 FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # others may stand in a file, and are not read
 BLOCK = 1 << 20  # numbers that are read at a time
@@ -94,34 +94,6 @@ class Tensor:
         return array
 
 
-def read_json(path):
-    """The object in a JSON file.  Raises: FileNotFoundError; FileError if it cannot be read, is no JSON, or no object."""
-    path = check_readable(path)
-    with reading(path):
-        return parse_json(path, path.read_bytes())
-
-
-def parse_json(what, text):
-    """The object in a text.  Raises: FileError, also where a name stands twice: Python would take the last in silence."""
-
-    def unique(pairs):
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            names = [name for name, _ in pairs]
-            raise FileError(f"{what}: the name {next(n for n in found if names.count(n) > 1)!r} stands twice")
-        return found
-
-    try:
-        found = json.loads(text.decode(), object_pairs_hook=unique)
-    except FileError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise FileError(f"{what} is not JSON: it is damaged, cut short, or something else ({error})") from error
-    if not isinstance(found, dict):
-        raise FileError(f"{what} is a {type(found).__name__}, where an object of names and values is needed")
-    return found
-
-
 def read_tensors(path):
     """({name: Tensor}, {key: text}) of a safetensors file: its arrays and its metadata.  Only the header is read.
 
@@ -183,7 +155,7 @@ def write_folder(folder, config_name, config, tensors_name, arrays, metadata=Non
     folder.mkdir(parents=True, exist_ok=True)
     check_place(folder / config_name)
     parts = [part_of(folder / name) for name in (config_name, tensors_name)]
-    sweep(folder / tensors_name)
+    remove_stale_parts(folder / tensors_name)
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     try:
         parts[0].write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

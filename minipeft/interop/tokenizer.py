@@ -35,8 +35,14 @@ def load_tokenizer(path_or_name):
 
 
 def encode(tokenizer, text):
-    """Text to token ids, (T,) integers, without special tokens before or after it."""
-    return np.array(tokenizer.encode(text, add_special_tokens=False).ids, int)
+    """What a tokenizer makes of a text, without special tokens around it: .ids and .offsets.
+
+    Raises: ValueError with its words
+    """
+    try:
+        return tokenizer.encode(text, add_special_tokens=False)
+    except Exception as error:  # the library raises nothing more specific
+        raise ValueError(f"the tokenizer cannot encode this text: {error}") from error
 
 
 def decode(tokenizer, ids):

@@ -11,8 +11,9 @@ from .drawing.amounts import changes
 from .drawing.lanes import draw_lora
 from .drawing.shapes import PALE, Pen, Piece, column, width
 from .drawing.sketch import Sketch
-from .drawing.spoken import COMMON, blocks_in_words, contents, counted, described
+from .drawing.spoken import COMMON, blocks_in_words, contents, described
 from .drawing.tables import draw_attention, draw_outer
+from .ledger import count_parameters
 from .picture import FROZEN, TRAINED, Picture
 
 __all__ = ["draw", "draw_attention", "draw_lora", "draw_methods", "draw_outer"]
@@ -57,7 +58,7 @@ def draw_methods(models):
         check_model(model)
     rows, said = [], []
     for name, model in models.items():
-        trained, total = counted(model)
+        trained, total = count_parameters(model)
         row = panels(Sketch(model, small=True), model, kinds_of(model))
         rows.append((*row, name, f"{trained:,} trained, {share(trained, total)}"))
         said.append(f"{name}: {contents(model)}")
@@ -100,10 +101,10 @@ def panels(sketch, model, kinds, ends=True):
     head = ends and acts(model.ln_f, model.lm_head)
     stacks = []
     for kind in kinds:
-        parts = [panel(sketch.piece(model.h[kind[0]], ""), blocks_in_words(kind, len(model.h)), sketch.small)]
+        block = panel(sketch.piece(model.h[kind[0]], ""), blocks_in_words(kind, len(model.h)), sketch.small)
         below = sketch.embeddings(model) if embed and 0 in kind else word("x")
         above = sketch.head(model) if head and len(model.h) - 1 in kind else word("y")
-        stacks.append((below, parts[0], above))
+        stacks.append((below, block, above))
     rows = [in_row(stacks[i : i + ACROSS]) for i in range(0, len(stacks), ACROSS)]
     return rows[0] if len(rows) == 1 else above_each_other(rows)
 
@@ -164,7 +165,7 @@ def share(trained, total):
 
 def legend(model, amount):
     """(colour, text) of what the colours mean."""
-    trained, total = counted(model)
+    trained, total = count_parameters(model)
     if not trained:
         return [(FROZEN, "frozen: nothing is trained")]
     if amount:

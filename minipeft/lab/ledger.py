@@ -37,17 +37,6 @@ def count_parameters(model):
     return sum(row.size for row in rows if row.trained), sum(row.size for row in rows)
 
 
-def print_parameters(model):
-    """Print the table, trained parameters marked, and the totals."""
-    rows = parameter_table(model)
-    width = max(len(row.path) for row in rows)
-    for row in rows:
-        shape = " × ".join(map(str, row.shape))
-        print(f"{row.path:{width}}  {shape:>12}  {row.size:>11,}  {'trained' if row.trained else 'frozen'}")
-    trained, total = count_parameters(model)
-    print(f"{'trained':{width}}  {'':12}  {trained:>11,}  {trained / total:.2%} of {total:,}")
-
-
 def saved_arrays(*backwards):
     """The arrays that backward functions hold in their closures, parameters left out, each block of memory once."""
     found, seen, parameters, todo = {}, set(), set(), list(backwards)
@@ -146,9 +135,9 @@ def counting():
             del Parameter.data
 
 
-def optimizer_bytes(model, slots=2):
-    """Bytes of optimizer state, `slots` arrays for each trained parameter (AdamW has two: m and v)."""
-    return slots * sum(p.data.nbytes for _, p in model.named_parameters() if p.requires_grad)
+def optimizer_bytes(model):
+    """Bytes of AdamW's state: two numbers, m and v, for each trained one."""
+    return 2 * sum(p.data.nbytes for _, p in model.named_parameters() if p.requires_grad)
 
 
 def products(models, ids=None):

@@ -36,7 +36,7 @@ class DoRALinear(LoRALinear):
     Papers and torch write W transposed: a column here is a row of theirs, one length for each output.
     """
 
-    # peft's name for m, and what it is where a part of a fused matrix has no DoRA
+    # For files of peft (see interop/peft_files.py): its name for m, and what m is where a part of a fused matrix has no DoRA
     peft_columns = {"lora_magnitude_vector": ("m", lambda linear: np.linalg.norm(linear.matrix(), axis=0))}
 
     def __init__(self, base, r, alpha, dropout, rng, rslora=False, detach_norm=True):
@@ -118,7 +118,10 @@ def check_base(base):
             f"DoRA changes a weight itself, and a {type(base).__name__} stands around this one: put DoRA in first"
         )
     if zero := [j for j, column in enumerate(base.matrix().T) if not column.any()]:
-        raise ValueError(f"column {zero[0]} of this weight is zero: it has no direction that DoRA could give a length")
+        raise ValueError(
+            f"column {zero[0]} of this weight is zero: it has no direction that DoRA could give a length; leave this layer "
+            "out of `targets`"
+        )
 
 
 def check_base_now(x, base):
@@ -149,6 +152,7 @@ class DoRA(Method):
     detach_norm: bool = True
 
     name, lr, merges = "dora", 1e-2, True
+    # For files of peft: see interop/peft_files.py.
     peft_type, peft_variant, peft_wrappers = "LORA", {"use_dora": True}, (DoRALinear,)
 
     def inject(self, model, rng):

@@ -51,7 +51,7 @@ class LoRALinear(Beside):
             A[...] = rng.uniform(-1, 1, A.shape) / d_in**0.5
         self.A, self.B = Parameter(A, "A" in train), Parameter(B, "B" in train)
         self.dropout = Dropout(dropout, rng).train(base.training)
-        self.scaling = float(alpha) / (float(r) ** 0.5 if rslora else float(r))
+        self.scaling = scale(r, alpha, rslora)
 
     def path(self, x):
         A, B, s = self.A, self.B, self.scaling
@@ -71,6 +71,11 @@ class LoRALinear(Beside):
     def delta(self):
         """ΔW = s A B, (d_in, d_out)."""
         return self.scaling * self.A.data @ self.B.data
+
+
+def scale(r, alpha, rslora):
+    """s = α / r; with rslora, s = α / √r."""
+    return float(alpha) / (float(r) ** 0.5 if rslora else float(r))
 
 
 def check_lora(base, r, alpha, train):

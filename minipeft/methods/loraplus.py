@@ -21,7 +21,7 @@ class LoRAPlus(LoRA):
     alpha: the update is scaled by alpha / r, or by alpha / √r with rslora
     dropout: on the input of the path
     targets: a glob over paths of Linears, or several
-    train: both factors, only the second, or only the first
+    train: AB trains both factors, A only the first, B only the second
     rslora: scale by alpha / √r (Kalajdzievski, 2023)
     ratio: how many times faster B learns than A
 

@@ -69,8 +69,8 @@ class Stack(Method):
     name = "stack"
 
     def __post_init__(self):
-        several = isinstance(self.methods, (tuple, list)) and len(self.methods) > 0
-        if not several or not all(isinstance(method, Method) for method in self.methods):
+        is_list = isinstance(self.methods, (tuple, list)) and len(self.methods) > 0
+        if not is_list or not all(isinstance(method, Method) for method in self.methods):
             raise TypeError(
                 f"a Stack holds methods, such as Stack((LoRA(r=8), PrefixTuning(m=4))), not {self.methods!r}"
             )
@@ -100,6 +100,14 @@ class Stack(Method):
     def after_step(self, model, step, steps):
         for method in self.methods:
             method.after_step(model, step, steps)
+
+
+def one_by_one(methods):
+    """[method, ...]: in the place of a Stack, those that it holds."""
+    found = []
+    for method in methods:
+        found += one_by_one(method.methods) if isinstance(method, Stack) else [method]
+    return found
 
 
 def get_peft_model(model: Module, method: Method, seed: int | None = 0, start: dict | None = None) -> Module:

@@ -78,7 +78,10 @@ class NF4Linear(Linear):
         self.shape, self.bias, self.training = linear.shape, linear.bias, linear.training
         W = np.asarray(linear.matrix()).T.ravel().astype("f4")
         if not np.isfinite(W).all():
-            raise ValueError("this weight holds numbers that are not finite in float32: no 4 bits stand for them")
+            raise ValueError(
+                "this weight holds numbers that are not finite in float32, and no 4 bits stand for them: load a base whose "
+                "weights are all finite"
+            )
         q, self.scales = quantise_blocks(W, NF4, 64)
         self.codes, self.double = pack(q), double
         if double:

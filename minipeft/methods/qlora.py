@@ -36,7 +36,9 @@ class QLoRA(LoRA):
     double: bool = True
 
     name, identity_at_init = "qlora", False
-    peft_type = None  # beside a base in full precision, which its file would name, A and B compute something else
+    # No file of peft (see interop/peft_files.py): beside the base in full precision, which it would name, A and B compute
+    # something else.
+    peft_type = None
 
     def quantization_config(self):
         """For transformers.BitsAndBytesConfig, to hold a base in the same 4 bits: in a file of peft, a QLoRA is a LoRA.

@@ -53,9 +53,8 @@ def recorded(model, method, seed, start=None):
     with undone_on_error(model):
         yield
         begin_at(model, start or {}, np.random.default_rng(seed))
-    record, before = Record(method, seed, digest), dict(layers)
-    put_back(model, done := put_back(model, layers))
-    record.replaced = [(path, before[path]) for path, _ in reversed(done)]
+    record = Record(method, seed, digest)
+    record.replaced = replaced_since(model, layers)
     record.wrappers = [wrapper for _, wrapper in wrappers_of(model)]
     for path, p, data in base:
         if p.requires_grad or array_of(p) is not data:
@@ -112,6 +111,15 @@ def put_back(model, layers):
             model.set_submodule(path, layer)
             done.append((path, now))
     return done[::-1]
+
+
+def replaced_since(model, layers):
+    """Those of the (path, layer) that no longer stand at their path, in order; the model is afterwards as it was."""
+    # Found by putting all of them back and undoing that: while a wrapper stands around attn, h.0.attn.q_proj is no path,
+    # and what became of that layer can be seen only once attn is back in its place.
+    before, stood_there = dict(layers), put_back(model, layers)
+    put_back(model, stood_there)
+    return [(path, before[path]) for path, _ in reversed(stood_there)]
 
 
 def swap(kept):

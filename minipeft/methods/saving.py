@@ -81,7 +81,8 @@ def save_adapter(model: Module, path: str | Path) -> None:
     if lost := lost_in_base(model):
         raise ValueError(
             f"{lost[0]} of the base was trained, and then its layer gave way to one that holds no such parameter: no file "
-            "would hold what it learned"
+            "would hold what it learned; before the second method, write the trained model with save_gpt2 and load that "
+            "as the base"
         )
     known = {id(wrapper) for wrapper in records[-1].wrappers}
     if by_hand := [path for path, wrapper in wrappers_of(model) if id(wrapper) not in known and wrapper.own_arrays()]:
@@ -89,7 +90,10 @@ def save_adapter(model: Module, path: str | Path) -> None:
             f"{by_hand[0]} was wrapped by hand, and loading would not bring that back: take it off to save"
         )
     if fingerprint(model) != base:
-        raise ValueError("the base was changed after the first method was put in, and no adapter holds that change")
+        raise ValueError(
+            "the base was changed after the first method was put in, and no adapter holds that change: change it before "
+            "get_peft_model; as it is now, merge(model) and save_gpt2(model, path) write the whole model"
+        )
     if spoilt := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
         raise ValueError(f"{spoilt[0]} holds numbers that are not finite, and no file with them could be loaded")
     header = {

@@ -78,7 +78,9 @@ class Linear(Module):
 def check_width(x, linear):
     d_in, d_out = linear.shape
     if x.shape[-1] != d_in:
-        raise ValueError(f"this Linear maps {d_in} numbers to {d_out}; it was given {x.shape[-1]}")
+        raise ValueError(
+            f"this Linear maps {d_in} numbers to {d_out}; it was given {x.shape[-1]}: x must be (..., {d_in})"
+        )
 
 
 class Embedding(Module):

@@ -215,7 +215,8 @@ def pretrain_english(model, steps, options):
     """(what the card says, the dtype to store, the tokens): byte pairs first, then 16 stretches of the text a step."""
     (train, held_out), T, V = plain_english(), model.config.n_positions, model.config.vocab_size
     tokens = Tokens.train(train, V)
-    schedule = partial(warmup_cosine, warmup=min(500, max(1, steps // 2)))
+    warmup = min(500, max(1, steps // 2))
+    schedule = partial(warmup_cosine, warmup=warmup)
     fit(model, text_batches(tokens.encode(train), T), steps, decaying(model), schedule=schedule, **options)
     for _, p in model.named_parameters():
         p.data[...] = p.data.astype("float16")  # what is measured is what is stored
@@ -225,7 +226,7 @@ def pretrain_english(model, steps, options):
         "The licences of both sources are in LICENSES.md, and go with this model.",
         f"Tokens: {V:,} byte pairs, learned from the training text.",
         f"Training: {steps:,} steps of 16 stretches of {T} tokens; AdamW (learning rate 3e-3, β 0.9 and 0.99, weight decay "
-        "0.1 on matrices), a warm-up of 500 steps, then a cosine to 0; clipped at 1.",
+        f"0.1 on matrices), a warm-up of {warmup} steps, then a cosine to 0; clipped at 1.",
         f"Held out: {scores.loss:.4f} nats a token (perplexity {scores.perplexity:.1f}), "
         f"{scores.bits_a_character(held_out):.4f} bits a character.",
     ]

@@ -6,9 +6,10 @@ numbered in this order, too, as in GPT-2: "!" is 0, the space 220.
 """
 
 import json
+from os.path import isdir
 from pathlib import Path
 
-from ..files import FileError, check_place, replacing
+from ..files import FileError, check_place, read_json, replacing
 
 PRINTED = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
 BYTES = PRINTED + [byte for byte in range(256) if byte not in PRINTED]  # id -> byte
@@ -91,8 +92,11 @@ def write_json(path, found):
 def read_merges(path):
     """The merges of a tokenizer.json, [(left, right), ...], ids.
 
-    Raises: FileNotFoundError; FileError that names the field that is damaged, or set to what is not done here
+    Raises: FileNotFoundError; FileError if it cannot be read or is no JSON, or that names the field that is damaged, or set
+    to what is not done here
     """
+    if isdir(path):
+        raise FileError(f"{path} is not a file but a folder: the file tokenizer.json is needed")
     found = read_json(path)
     check_settings(path, found)
     vocab, merges = found["model"].get("vocab"), found["model"].get("merges")
@@ -138,25 +142,3 @@ def changes_no_id(processor):
     """True for what only says where in the text a token stands, or puts a text together with no special tokens."""
     kind = processor.get("type") if isinstance(processor, dict) else None
     return kind == "ByteLevel" or (kind == "TemplateProcessing" and processor.get("single") == ALONE)
-
-
-def read_json(path):
-    """The object in a JSON file.  Raises: FileNotFoundError; FileError if there is none, or a name stands twice in it"""
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}")
-    if not path.is_file():
-        raise FileError(f"{path} is not a file; the file tokenizer.json is needed")
-
-    def unique(pairs):
-        if len(names := dict(pairs)) < len(pairs):
-            raise ValueError("a name stands twice")
-        return names
-
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
-        raise FileError(f"{path} is not JSON: it is damaged or cut short ({error})") from error
-    if not isinstance(found, dict):
-        raise FileError(f"{path} holds a {type(found).__name__}, where a tokenizer is needed: an object of settings")
-    return found

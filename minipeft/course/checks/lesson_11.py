@@ -59,9 +59,9 @@ def fold_behind(fn):
     check.report("fold_behind", [("shape", shape), ("up = 0", zero), ("value", value)])
 
 
-def parallel_case(seed=0):
+def parallel_case():
     """x, down, b_down, up, b_up with no z at the corner of relu, and dy."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     case = {"x": rng.normal(size=(5, 4)), "down": rng.normal(size=(4, 3)), "b_down": rng.normal(size=3),
             "up": rng.normal(size=(3, 4)), "b_up": rng.normal(size=4)}  # fmt: skip
     return case, rng.normal(size=(5, 4))

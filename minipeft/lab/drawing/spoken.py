@@ -9,6 +9,7 @@ from ...methods.prompt import DropPrompt, SoftPrompt
 from ...methods.vera import VeRALinear
 from ...methods.wrapper import Beside, Wrapper
 from ...model.module import Parameter, plain_path
+from ..ledger import count_parameters
 
 
 def listed(names):
@@ -23,14 +24,6 @@ def many(n, thing):
 
 def sizes(named):
     return ", ".join(f"{name} {' × '.join(map(str, p.data.shape))}" for name, p in named)
-
-
-def counted(model):
-    """(trained, all) numbers of a model, those of layers in 4 bits among them."""
-    named = model.named_parameters()
-    packed = {id(node): node for _, node in model.walk() if isinstance(node, NF4Linear)}.values()
-    total = sum(p.data.size for _, p in named) + sum(node.shape[0] * node.shape[1] for node in packed)
-    return sum(p.data.size for _, p in named if p.requires_grad), total
 
 
 def blocks_in_words(numbers, n):
@@ -129,7 +122,7 @@ def contents(model, block=None):
             packed.append(place(path))
     phrases = grouped(wrapped, n) + (grouped({"4 bits a number in": packed}, n) if packed else [])
     phrases += own_numbers(model, visible, n)
-    text, (trained, total) = "; ".join(phrases), counted(model)
+    text, (trained, total) = "; ".join(phrases), count_parameters(model)
     text = text[:1].upper() + text[1:] + (". " if text else "")
     return text + (f"{trained:,} of {total:,} numbers are trained." if trained else "Nothing is trained.")
 
