@@ -27,7 +27,7 @@ from minipeft.training import (
     text_windows,
 )
 from minipeft.training.bases import CONFIGS, AnyStart, exact_at_starts, plain_english, read_base, train_symbols
-from minipeft.training.data import COPY, PAD, SEP, TABLE, pretraining_batches
+from minipeft.training.data import COPY, PAD, SEP, TABLE, chance_batch, new_sequences, pretraining_batches
 
 CARD = resources.files("minipeft").joinpath("data", "english.md").read_text(encoding="utf-8")
 RULES = {
@@ -52,6 +52,24 @@ def test_a_sequence_is_task_x_sep_y(task, rng):
     assert mask.sum() == 5 * 8
     for row, y in zip(ids[:, 4:12], targets[mask].reshape(5, 8), strict=True):
         assert list(y) == list(RULES[task](list(row)))
+
+
+def test_letters_by_chance_stand_where_those_of_copy_stand(rng):
+    ids, targets, mask = chance_batch(rng, 400)
+    assert (ids[:, 0] == COPY).all()
+    assert (ids[:, 9] == SEP).all()
+    assert (ids[:, 1:] == targets[:, :-1]).all()
+    assert np.array_equal(mask, symbols_batch("copy", rng, 400)[2])
+    share = np.mean(targets[:, -8:] == ids[:, 1:9])
+    assert abs(share - 1 / 16) < 5 * (1 / 16 / 3200) ** 0.5  # five standard deviations
+    assert set(targets[mask]) == set(range(16))
+
+
+def test_new_sequences_are_the_same_each_time():
+    (first,), (again,), (others,) = new_sequences("map", 9), new_sequences("map", 9), new_sequences("map", 9, seed=8)
+    assert all(map(np.array_equal, first, again))
+    assert len(first[0]) == 9
+    assert not np.array_equal(first[0], others[0])
 
 
 def test_the_new_tasks_stand_under_the_copy_token_and_an_unknown_one_is_refused(rng):

@@ -29,6 +29,7 @@ from minipeft.lab import (
     attention_map,
     attention_weights,
     changed,
+    commonest_letter,
     deltas,
     examine,
     moved,
@@ -43,11 +44,13 @@ from minipeft.lab import (
     skills,
     spectrum,
     write,
+    written_by,
     wrong_gradients,
 )
 from minipeft.lab.table import below
 from minipeft.methods.lora import LoRALinear
 from minipeft.methods.prefix import PrefixAttention
+from minipeft.model import Attention
 from minipeft.training import symbols_batch
 
 METHODS = {"base": None, "prefix": PrefixTuning(m=3), "prompt": PromptTuning(m=2), "lora": LoRA(r=2),
@@ -152,6 +155,21 @@ def test_the_share_of_a_prefix(ids):
         prefix_share(peft(None), ids)
     with pytest.raises(ValueError, match="mask"):
         prefix_share(model, ids, mask[:1])
+
+
+def test_a_prefix_that_words_write_does_what_the_words_do(ids):
+    words, model = [3, 1, 4, 1], tiny_model()
+    start = written_by(model, words)
+    assert {array.shape for array in start.values()} == {(4, model.config.n_embd)}
+    prefixed = get_peft_model(tiny_model(), PrefixTuning(m=4), start=start)
+    after = model(np.hstack([np.tile(words, (len(ids), 1)), ids]))[0][:, 4:]
+    np.testing.assert_allclose(prefixed(ids)[0], after, rtol=0, atol=1e-12)
+    assert not any(type(node).__name__ == "Kept" for _, node in model.walk())
+    with pytest.raises(ValueError, match="ids has 2 rows"):
+        written_by(model, [words, words])
+    with pytest.raises(ValueError):  # a token that the model does not have
+        written_by(model, [10**6])
+    assert not any(type(node).__name__ == "Kept" for _, node in model.walk())
 
 
 def test_the_maps_say_what_they_show(ids):
@@ -354,6 +372,29 @@ def test_the_base_writes_what_is_wanted_and_not_what_it_never_learned(symbols):
     assert "0 of 32" in repr(near)
 
 
+def test_a_core_that_cannot_use_a_cache_writes_without(symbols):
+    class Short(Attention):
+        def forward(self, q, k, v):
+            assert q.shape == k.shape
+            return super().forward(q, k, v)
+
+    model = load_base("symbols")
+    for block in model.h:
+        block.attn.core = Short(model.config.n_head)
+    assert np.array_equal(write(model, "plus", cache=False).written, write(symbols, "plus").written)
+    with pytest.raises(AssertionError):
+        write(model, "plus")
+
+
+def test_what_the_commonest_letter_gives():
+    ids, targets, _ = symbols_batch("plus", np.random.default_rng(3), 50)
+    hits = 0
+    for read, wanted in zip(ids[:, 1:9].tolist(), targets[:, -8:].tolist(), strict=True):
+        hits += wanted.count(min(read, key=lambda letter: (-read.count(letter), letter)))
+    assert commonest_letter("plus", 50, seed=3) == hits / 400
+    assert commonest_letter("copy") > commonest_letter("plus")
+
+
 def test_tiles_are_dark_where_a_symbol_is_right(symbols):
     kept = write(symbols, "near", 3)
     picture = show_writing("near", {"base": symbols, "before": kept})
@@ -459,7 +500,7 @@ def test_answers_names_the_slip(got, said, capsys):
 
 def test_answers_takes_a_listed_mistake_before_a_factor(capsys):
     W = np.ones((3, 4))
-    check.answers({"dW": W}, {"dW": [(W / 3, "a mean over the batch where a sum belongs")]}, dW=W / 3)
+    check.answers({"dW": W}, {"dW": {"a mean over the batch where a sum belongs": W / 3}}, dW=W / 3)
     assert capsys.readouterr().out == "dW: ✗ a mean over the batch where a sum belongs\n"
     with pytest.raises(KeyError, match="there are: dW"):
         check.answers({"dW": W}, dV=W)

@@ -1,5 +1,7 @@
 """The blanks of lessons 04 and 05 name the slip; the cuts of 05 are what they say."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -25,6 +27,13 @@ def test_a_first_step(step, said, capsys):
     assert said in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("old", "lower"), [(1.2, True), (0.9, False)])
+def test_whether_the_straight_way_lies_below_the_steps(old, lower):
+    one = SimpleNamespace(new=np.array([2.0, 1.5, 1.0]), old=np.array([0.5, old, 1.5]),  # half way on the new text
+                          way_new=np.array([1.75, 1.5, 1.25, 0.9]), way_old=np.array([0.75, 1.0, 1.25, 1.8]))  # fmt: skip
+    assert lesson_04.way_is_lower(one) is lower
+
+
 D, L, V, S = 128, 4, 2048, 48
 
 
@@ -39,6 +48,14 @@ D, L, V, S = 128, 4, 2048, 48
 def test_operations_of_a_token(count, said, capsys):
     lesson_04.check_operations(load_base("english", "float32"), np.zeros((1, 64), int), count)
     assert said in capsys.readouterr().out
+
+
+def test_operations_of_a_token_in_a_text_of_another_length(capsys):
+    model, ids, S = load_base("english", "float32"), np.zeros((2, 33), int), (32 * 32 + 33) / 33
+    lesson_04.check_operations(model, ids, 2 * (L * (12 * D**2 + 2 * S * D) + V * D))
+    assert "✓" in capsys.readouterr().out
+    lesson_04.check_operations(model, ids, 2 * (L * (12 * D**2 + S * D) + V * D))
+    assert "mean of the values" in capsys.readouterr().out
 
 
 def test_a_sum_of_outer_products(capsys):

@@ -21,6 +21,14 @@ def test_svd_gives_the_matrix_back_and_fixes_the_signs(shape, rng):
     flipped = svd(-M)
     np.testing.assert_allclose(flipped[0], U, atol=1e-12)  # the sign of −M is all in V
     np.testing.assert_allclose(flipped[2], -V, atol=1e-12)
+    assert (U[np.abs(U).argmax(0), np.arange(len(s))] > 0).all()
+
+
+@pytest.mark.parametrize("nudge", [-1e-14, 1e-14])
+def test_rounding_does_not_choose_between_entries_of_equal_size(nudge):
+    U, _, V = svd(np.outer([1.0, -1 + nudge, 0.5], [2.0, -1.0]))
+    np.testing.assert_allclose(U[:, 0], [2 / 3, -2 / 3, 1 / 3], atol=1e-12)
+    np.testing.assert_allclose(V[0], np.array([2, -1]) / 5**0.5, atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -14,6 +14,8 @@ import numpy as np
 
 from ..process import threads_asked
 
+ALL = ("*_proj", "*.c_fc")  # every Linear of the blocks, as targets of LoRA
+
 
 def set_up():
     """One BLAS thread, numbers of four digits, one style of figures.  Runs once, when this package is imported."""

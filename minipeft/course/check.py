@@ -92,7 +92,7 @@ def answers(wanted, mistakes=None, /, tolerance=1e-5, **given):
     """Check the blanks of a lesson, and print a line for each: answers({"dA": slopes, ...}, dA=my_dA).
 
     wanted      {name: the right array}, such as nudge measures; or {name: a function that returns it}
-    mistakes    {name: [(what a likely mistake gives, what to say)]}, or {name: {what to say: array}}
+    mistakes    {name: {what to say: the array that a likely mistake gives}}
     given       what the reader found; ... where the blank is still empty
 
     It names a transpose, a sign, a missing factor (and how large it is), a sum that is missing, one too many, or one that
@@ -104,8 +104,7 @@ def answers(wanted, mistakes=None, /, tolerance=1e-5, **given):
         if name not in wanted:
             raise KeyError(f"there is no blank {name!r}; there are: {', '.join(wanted)}")
         want = np.asarray(wanted[name]() if callable(wanted[name]) else wanted[name], float)
-        likely = (mistakes or {}).get(name, ())
-        likely = [(array, hint) for hint, array in likely.items()] if isinstance(likely, dict) else likely
+        likely = [(array, hint) for hint, array in (mistakes or {}).get(name, {}).items()]
         if got is None or got is Ellipsis:
             print(f"{name}: {NOT_WRITTEN}; its shape is {want.shape}")
             continue

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from matplotlib.patches import Rectangle
 
 from ..lab.ledger import count_parameters, optimizer_bytes
 from ..lab.picture import FROZEN, LINE, MARKERS, TRAINED, Picture, canvas
@@ -52,8 +53,6 @@ def draw_to_scale(methods=FIVE, base="english"):
         if type(method) not in WHERE:
             raise TypeError(f"{name}: one of the five methods of lesson 00 is needed, not {method!r:.50}")
         counts[name] = count_parameters(get_peft_model(load_base(base), method))
-    from matplotlib.patches import Rectangle
-
     figure, axes = canvas(10, 3.05)
     for i, (name, (trained, total)) in enumerate(counts.items()):
         x, side = 1.28 * i, (trained / total) ** 0.5

@@ -352,12 +352,12 @@ def still_downhill(linear, gelu, layernorm, chain):
 def check_steps(cases, steps, direction_error, directions=7):
     """The error of a check of dx at each step h, the median over several random directions: {label: errors (steps,)}.
 
-    cases: {label: (f, x, w)}, where f(x) -> (y, backward), backward(dy)[0] is dx, and the loss is Σ w ⊙ y; in a case whose
-    label says "1% wrong", dx is multiplied by 1.01.  direction_error(loss, array, slopes, h, seed) -> relative error
+    cases: {label: (f, x, w)}, where f(x) -> (y, backward), backward(dy)[0] is dx, and the loss is Σ w ⊙ y; or a fourth one,
+    a factor that makes dx wrong.  direction_error(loss, array, slopes, h, seed) -> relative error
     """
     found = {}
-    for label, (f, x, w) in cases.items():
-        dx = f(x)[1](w)[0] * (1.01 if "1% wrong" in label else 1)
+    for label, (f, x, w, *factor) in cases.items():
+        dx = f(x)[1](w)[0] * (factor[0] if factor else 1)
 
         def loss(f=f, x=x, w=w):
             return (f(x)[0] * w).sum()

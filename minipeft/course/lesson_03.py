@@ -4,12 +4,14 @@ taken away."""
 import numpy as np
 
 from ..interop.gpt2_files import layout
-from ..lab.symbols import Writing
+from ..lab.drawing.shapes import Pen
+from ..lab.picture import COLORS, FAINT, FROZEN, LINE, TRAINED, Picture, canvas
+from ..lab.symbols import question_and_answer, writing_of
 from ..lab.table import Table, below  # noqa: F401 (the lesson calls below)
 from ..model import GPT2, Attention, Block, GPT2Config, Module, Parameter, chain
 from ..model.functional import softmax, softmax_backward
 from ..training import AdamW, fit, load_tokens, symbols_batch
-from ..training.data import LENGTH, PAD, SYMBOLS
+from ..training.data import LENGTH, PAD, chance_batch
 from ..training.evaluation import evaluate
 from ..training.optimizers import warmup_cosine
 from . import check as checks
@@ -32,9 +34,6 @@ PARTS = (
 
 def draw_model():
     """A GPT-2 lying on its side: the stream goes from left to right, and everything else reads from it and adds to it."""
-    from ..lab.drawing.shapes import Pen
-    from ..lab.picture import FAINT, FROZEN, LINE, TRAINED, Picture
-
     words = "The sun"
     ids = ", ".join(map(str, load_tokens().encode(words)))
     pen, y, up = Pen(800, 232), 62, 138  # y: the stream; up: where the parts of a block stand
@@ -93,8 +92,6 @@ def draw_model():
 
 def plot_alike(with_stream, without):
     """How alike the tokens of a text are, behind each block, with the stream and without: mean cosines, the input first."""
-    from ..lab.picture import COLORS, Picture, canvas
-
     figure, axes = canvas(7.2, 2.9)
     n = len(with_stream)
     for values, color, mark, name in (
@@ -112,28 +109,32 @@ def plot_alike(with_stream, without):
         f"Without the stream, tokens are more than 0.95 alike from block {soon} on" if soon else "How alike tokens are"
     )
     axes.set_title(title)
-    return Picture(figure, f"{title}. Mean cosine of two tokens behind each of {n - 1} blocks: with the stream it stays at "
-                   f"{abs(with_stream[-1]):.2f}; without it, it is {', '.join(f'{v:.2f}' for v in without[1:5])} behind the "
+    kept = list(dict.fromkeys(f"{round(value, 2) + 0.0:.2f}" for value in with_stream))  # + 0.0: no minus before a zero
+    stays = f"stays at {kept[0]}" if len(kept) == 1 else f"goes from {kept[0]} to {kept[-1]}"
+    return Picture(figure, f"{title}. Mean cosine of two tokens behind each of {n - 1} blocks: with the stream it {stays}"
+                   f"; without it, it is {', '.join(f'{v:.2f}' for v in without[1:5])} behind the "
                    f"first four blocks, and {without[-1]:.2f} at the end.")  # fmt: skip
 
 
 # ---- the blanks
 
 
-def numbers(name):
-    """The small whole numbers of a section: "embedding" gives (W, ids, dy), "head" gives (x, E, dlogits)."""
-    if name == "embedding":
-        W = np.array([[1.0, 2.0, 0.0], [0.0, 1.0, 3.0], [2.0, -1.0, 1.0], [4.0, 0.0, 1.0]])
-        return W, np.array([2, 0, 2]), np.array([[1.0, 0.0, 2.0], [3.0, 1.0, 0.0], [5.0, 1.0, -1.0]])
-    x = np.array([[1.0, 0.0, 2.0], [-1.0, 1.0, 3.0]])
-    E = np.array([[1.0, 2.0, 0.0], [0.0, 1.0, 3.0], [2.0, -1.0, 1.0], [4.0, 0.0, 1.0]])
+def embedding_example():
+    """W (4, 3), ids (3,), dy (3, 3): small whole numbers, and one id twice."""
+    W = np.array([[1.0, 2.0, 0.0], [0.0, 1.0, 3.0], [2.0, -1.0, 1.0], [4.0, 0.0, 1.0]])
+    return W, np.array([2, 0, 2]), np.array([[1.0, 0.0, 2.0], [3.0, 1.0, 0.0], [5.0, 1.0, -1.0]])
+
+
+def head_example():
+    """x (2, 3), E (4, 3), dlogits (2, 4): small whole numbers; E is the W of embedding_example."""
+    x, (E, _, _) = np.array([[1.0, 0.0, 2.0], [-1.0, 1.0, 3.0]]), embedding_example()
     return x, E, np.array([[1.0, 0.0, -2.0, 1.0], [0.0, 3.0, 1.0, -1.0]])
 
 
 def check(**given):
     """Check the blanks of the lesson: check(dW=...), check(dh=..., dx=...), check(dE=..., dx_head=...)."""
-    W, ids, dy = numbers("embedding")
-    x, E, dlogits = numbers("head")
+    W, ids, dy = embedding_example()
+    x, E, dlogits = head_example()
     right, once = np.zeros_like(W), np.zeros_like(W)
     np.add.at(right, ids, dy)
     once[ids] += dy
@@ -210,14 +211,12 @@ def count(config):
 
 def question(task="copy", n=3, seed=5):
     """(ids that end with the separator, the letters that are wanted), for n sequences."""
-    ids, targets, _ = symbols_batch(task, np.random.default_rng(seed), n)
-    return ids[:, : 2 + LENGTH], targets[:, -LENGTH:]
+    return question_and_answer(symbols_batch(task, np.random.default_rng(seed), n))
 
 
 def writing(written, task="copy", n=3, seed=5):
     """What a model wrote after question(task, n, seed), ready for show_writing."""
-    ids, wanted = question(task, n, seed)
-    return Writing(ids[:, 1 : 1 + LENGTH], wanted, np.asarray(written)[:, -LENGTH:])
+    return writing_of(*question(task, n, seed), written)
 
 
 class Same(Module):
@@ -326,21 +325,15 @@ def train_without(part, start=1, lr=2e-3, steps=240, task="copy", seed=0):
         schedule=gently,
         progress=False,
     )
-    ids, letters = wanted[0][:, : 2 + LENGTH], wanted[1][:, -LENGTH:]
+    ids, letters = question_and_answer(wanted)
     for _ in range(LENGTH):  # not from a cache: without the mask, a later token changes what stands at earlier ones
         ids = np.hstack([ids, model(ids)[0][:, -1:].argmax(-1)])
     return {"written": float((ids[:, -LENGTH:] == letters).mean()), "loss": evaluate(model, [wanted]).loss}
 
 
 def examples(task, rng, n):
-    """(ids, targets, mask) of n sequences; "chance": as copy, but the eight letters behind the separator are drawn."""
-    if task != "chance":
-        return symbols_batch(task, rng, n)
-    ids, targets, mask = (array.copy() for array in symbols_batch("copy", rng, n))
-    drawn = rng.integers(0, SYMBOLS, (n, LENGTH))
-    targets[:, -LENGTH:] = drawn
-    ids[:, 1 - LENGTH :] = drawn[:, :-1]
-    return ids, targets, mask
+    """(ids, targets, mask) of n sequences of a task, or of "chance": letters that are drawn."""
+    return chance_batch(rng, n) if task == "chance" else symbols_batch(task, rng, n)
 
 
 def gently(step, steps):

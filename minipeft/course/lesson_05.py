@@ -11,7 +11,7 @@ from ..lab.spectra import energy, factors, singular_values, tail, truncate
 from ..lab.table import Table
 from ..training import load_base
 from .check import answers
-from .lesson_04 import bits, texts
+from .climate import bits, texts
 
 RANKS = (0, 1, 2, 4, 8, 16, 32, 128)
 
@@ -257,7 +257,14 @@ def plot_gain(base, found, short):
     axes.set(xlabel="k, directions that are kept of each ΔW (log scale; 0 is set beside 1)",
              ylabel="held-out climate,\nbits a character")  # fmt: skip
     axes.margins(y=0.14)
-    title = "A few directions bring much of the gain; all of them, shortened, bring more"
+    few = max(k for k in ranks if k <= 8)
+    title = (
+        "A few directions bring much of the gain"
+        if cut[few][0] > 0.5
+        else "What the first k directions bring of the gain"
+    )
+    if all(whole[k][0] > cut[k][0] for k in short):
+        title += "; all of them, shortened, bring more"
     axes.set_title(title, loc="left")
     said = ", ".join(f"{found[k].mean():.2f} at {k}, {cut[k][0]:.0%} of the gain" for k in ranks)
     more = ", ".join(f"{short[k].mean():.2f} at {k}, {whole[k][0]:.0%}" for k in short)
@@ -276,16 +283,6 @@ def energy_beside_gain(cuts, base, found):
         rows.append((k, f"{held:.0%}", f"{chance:.0%}", f"{gains[k][1]:.0%}", f"{gains[k][0]:.0%}"))
     names = ["k", "energy", "of noise", "of the matrices' gain", "of the whole gain"]
     return Table(names, rows, title="the first k directions of every matrix; energy: the median of run 0's matrices")
-
-
-def svd(M):
-    """np.linalg.svd(M, full_matrices=False), each u turned so that its largest entry is positive, and its v with it.
-
-    The signs of a pair are open, and each LAPACK chooses them in its own way.
-    """
-    U, s, V = np.linalg.svd(M, full_matrices=False)
-    signs = np.sign(U[np.abs(U).argmax(0), np.arange(U.shape[1])])
-    return U * signs, s, V * signs[:, None]
 
 
 def compare_ways(cuts, ways, ranks):

@@ -13,10 +13,11 @@ from ..methods import Beside, LoRA, get_peft_model
 from ..methods.lora import LoRALinear
 from ..model.functional import matmul, outer
 from ..training import AdamW, constant, evaluate, fit, load_base, symbols_batch, symbols_batches
+from ..training.data import new_sequences
+from . import ALL
 from .check import answers
 
 FROZEN, TRAINED, BACK, OPEN = "#e4e4e4", COLORS[0], COLORS[1], "#fde9dc"
-ALL = ("*_proj", "*.c_fc")  # every Linear of the blocks
 
 
 # ---- section 2: the two lanes with numbers
@@ -143,10 +144,12 @@ def blanks(**given):
     }  # fmt: skip
     dh = s * dy @ B.T
     mistakes = {
-        "dx": [(dy @ W.T, "dx has the slope of one way only: how many ways did x go?"),
-               (dh @ A.T, "dx has the slope of the lower lane only: x goes through W as well"),
-               (dy @ W.T + dh @ A.T / s, "dx lacks the scale in one of its ways: what did dh contain?")],
-    }  # fmt: skip
+        "dx": {
+            "dx has the slope of one way only: how many ways did x go?": dy @ W.T,
+            "dx has the slope of the lower lane only: x goes through W as well": dh @ A.T,
+            "dx lacks the scale in one of its ways: what did dh contain?": dy @ W.T + dh @ A.T / s,
+        },
+    }
     answers(measured, mistakes, **given)
 
 
@@ -180,7 +183,7 @@ def four_starts(steps=24, watched=5, seeds=(0, 1, 2)):
 
     A and B are watched in the first steps, copy is tested before them, and near after all.
     """
-    tests = {task: [symbols_batch(task, np.random.default_rng(7), 128)] for task in ("copy", "near")}
+    tests = {task: new_sequences(task) for task in ("copy", "near")}
     runs = {}
     for kind in STARTS:
         runs[kind] = []
@@ -188,7 +191,7 @@ def four_starts(steps=24, watched=5, seeds=(0, 1, 2)):
             model = started(kind, seed)
             optimizer = AdamW(model, lr=3e-3)
             copy, first, seen = evaluate(model, tests["copy"]).exact, factors(model), [(0.0, 0.0)]
-            settings = {"schedule": constant, "progress": False, "label": "near"}
+            settings = {"schedule": constant, "progress": False}
             for step in range(watched):
                 fit(model, symbols_batches("near", 12), 1, optimizer, seed=step, **settings)
                 seen.append([np.linalg.norm(now - old) for now, old in zip(factors(model), first, strict=True)])

@@ -12,10 +12,10 @@ from ..lab.table import Table, below  # noqa: F401 (the lesson calls below)
 from ..methods import LoRA, get_peft_model
 from ..model.module import innermost
 from ..training import AdamW, constant, evaluate, fit, load_base, symbols_batch, symbols_batches
-from ..training.data import LENGTH, SYMBOLS
+from ..training.data import LENGTH, SYMBOLS, new_sequences
+from . import ALL
 from .check import answers
 
-ALL = ("*_proj", "*.c_fc")  # every Linear of the blocks
 SIGMA = np.array([6.0, 5, 4, 3, 2, 1])
 
 
@@ -95,7 +95,7 @@ def wall_or_slowness(ranks=(1, 3, 6), steps=120, every=10, stop=60):
 def while_learning(task, r, lr, steps, every, seed=0):
     """The share of right symbols before training, and after each `every` steps, at a constant rate."""
     model = get_peft_model(load_base("symbols"), LoRA(r=r, alpha=16, targets=ALL), seed)
-    optimizer, test = AdamW(model, lr=lr), [symbols_batch(task, np.random.default_rng(7), 64)]
+    optimizer, test = AdamW(model, lr=lr), new_sequences(task, 64)
     shares, quiet = [evaluate(model, test).accuracy], {"schedule": constant, "progress": False}
     for part in range(steps // every):
         fit(model, symbols_batches(task, 8), every, optimizer, seed=1000 * seed + part, **quiet)
@@ -132,15 +132,13 @@ def check(**given):
 
 
 def cut(model, base, k):
-    """Give way, in place: each ΔW of a fully trained model becomes its best copy of rank k; all else stays as trained.
+    """Replace, in the model itself, each ΔW of a full training by its best copy of rank k; all else stays as trained.
 
-    base: an untrained model, to subtract.  Returns {path: ΔW as it was}.
+    base: an untrained model, whose weights the copies are added to
     """
-    found = deltas(model)
-    for path, delta in found.items():
+    for path, delta in deltas(model).items():
         weight = innermost(model.get_submodule(path)).weight.data
         weight[...] = innermost(base.get_submodule(path)).weight.data + truncate(delta, k)
-    return found
 
 
 # ---- examples with wrong labels
@@ -181,7 +179,7 @@ def elbow_and_cuts(models, ranks):
     """
     rows, base = [], load_base("symbols")
     for task, model in models.items():
-        test = [symbols_batch(task, np.random.default_rng(7), 64)]
+        test = new_sequences(task, 64)
         elbows = [rank_for(singular_values(delta), 0.9) for delta in deltas(model).values()]
         spread = f"{min(elbows)} to {max(elbows)}, median {np.median(elbows):g}"
         shares = []
@@ -199,7 +197,7 @@ def learn(task, r, steps, seed):
     """LoRA of rank r on all matrices, α = 16, learning rate 0.005; right symbols in new sequences."""
     model = get_peft_model(load_base("symbols"), LoRA(r=r, alpha=16, targets=ALL), seed)
     fit(model, symbols_batches(task, 8), steps, AdamW(model, lr=5e-3), seed=seed, schedule=constant, progress=False)
-    return evaluate(model, [symbols_batch(task, np.random.default_rng(7), 64)])
+    return evaluate(model, new_sequences(task, 64))
 
 
 def remedies(heart):

@@ -1,41 +1,25 @@
 """What lesson 08 calls and does not show: trials over α and the rate, one step measured, a text, and a layer with a bug."""
 
 import numpy as np
+from matplotlib.patheffects import Normal, Stroke
 
 from ..lab.changes import deltas
+from ..lab.charts import shade
 from ..lab.picture import COLORS, LINE, MARKERS, STYLES, Picture, canvas
 from ..lab.sweeps import sweep
 from ..lab.table import Table, below  # noqa: F401 (the lesson calls below)
 from ..methods import LoRA, get_peft_model
 from ..methods.lora import LoRALinear
 from ..methods.wrapper import wrappers_of
+from ..model import Linear
 from ..model.loss import cross_entropy
-from ..training import (
-    SGD,
-    AdamW,
-    Diverged,
-    evaluate,
-    fit,
-    load_base,
-    load_tokens,
-    read_text,
-    split_lines,
-    symbols_batch,
-    symbols_batches,
-    text_batches,
-    text_windows,
-)  # fmt: skip
+from ..training import SGD, AdamW, Diverged, evaluate, fit, load_base, symbols_batch, symbols_batches
+from ..training.data import new_sequences
+from . import ALL
 from .check import answers
+from .climate import batches, first_tokens
 
 DASHES = (0, (6, 3)), (0, (1.2, 1.6))  # the two lines of the map
-ALL = ("*_proj", "*.c_fc")  # every Linear of the blocks
-SHAKY = {(4, 0.1), (16, 0.03), (16, 0.1), (64, 0.03), (64, 0.1), (256, 0.01), (256, 0.03), (256, 0.1)}
-# (α, rate) at which rounding decides how far a training of `near` goes astray: of these only words are shown
-
-
-def unseen(task, n=64):
-    """The same n new sequences each time."""
-    return [symbols_batch(task, np.random.default_rng(7), n)]
 
 
 # ---- symbols
@@ -44,9 +28,8 @@ def unseen(task, n=64):
 def train_near(alpha, lr, seed=0, weight_decay=0.0, steps=20):
     """LoRA of rank 4 on all matrices of `symbols`, 20 steps of 8 sequences of `near` with AdamW."""
     model = get_peft_model(load_base("symbols"), LoRA(r=4, alpha=alpha, targets=ALL), seed)
-    label = "unstable on purpose" if (alpha, lr) in SHAKY else "near"
     optimizer = AdamW(model, lr=lr, weight_decay=weight_decay)
-    fit(model, symbols_batches("near", 8), steps, optimizer, seed=seed, progress=False, label=label)
+    fit(model, symbols_batches("near", 8), steps, optimizer, seed=seed, progress=False)
     return model
 
 
@@ -56,7 +39,7 @@ def trial(alpha, lr, seed):
     Raises: Diverged where the model can do neither (the new one at a loss above 2, the old one below one half): wrecked
     """
     model = train_near(alpha, lr, seed)
-    new, old = evaluate(model, unseen("near")), evaluate(model, unseen("reverse"))
+    new, old = evaluate(model, new_sequences("near", 64)), evaluate(model, new_sequences("reverse", 64))
     if new.loss > 2 and old.accuracy < 0.5:
         raise Diverged(f"at α = {alpha} and a rate of {lr:g} the model has neither task")
     return {"new": new.accuracy, "old": old.accuracy}
@@ -95,10 +78,6 @@ def valley(found, product=(0.03, 1.0)):
 
     Lines: α times the rate equal to either end of `product`, dashed and dotted.  found: a Sweep of `trial`
     """
-    from matplotlib.patheffects import Normal, Stroke
-
-    from ..lab.charts import shade
-
     alphas, rates = found.labels("alpha"), found.labels("lr")
     figure, both = canvas(8.4, 3.5, 1, 2, sharey=True)
     said = []
@@ -217,7 +196,7 @@ def walk(alpha, lr, seed):
     for (_, now), (_, before) in zip(wrappers_of(model), wrappers_of(start), strict=True):
         moved += ((now.A.data - before.A.data) ** 2).sum()
         whole += (before.A.data**2).sum()
-    new, old = evaluate(model, unseen("near")), evaluate(model, unseen("reverse"))
+    new, old = evaluate(model, new_sequences("near", 64)), evaluate(model, new_sequences("reverse", 64))
     return {"A moved": (moved / whole) ** 0.5, "new": new.accuracy, "old": old.accuracy}
 
 
@@ -226,24 +205,14 @@ def walk(alpha, lr, seed):
 
 def climate(alpha, seed=0, steps=30, lr=3e-3):
     """LoRA of rank 8 on q and v of `english`, 30 steps of 4 stretches of 64 tokens of the sentences on climate."""
-    tokens = load_tokens("english")
-    train, _ = split_lines(read_text("climate"))
     model = get_peft_model(load_base("english"), LoRA(r=8, alpha=alpha), seed)
-    draw = text_batches(tokens.encode(train), T=64, n=4)
-    fit(model, draw, steps, AdamW(model, lr=lr), seed=seed, progress=False)
+    fit(model, batches(), steps, AdamW(model, lr=lr), seed=seed, progress=False)
     return model
 
 
-def two_texts():
-    """(new, old): windows of held-out sentences on climate, and of conversations that the base has not seen either."""
-    tokens = load_tokens("english")
-    _, held_out = split_lines(read_text("climate"))
-    return [text_windows(tokens.encode(text)[:700], 64) for text in (held_out, read_text("conversation"))]
-
-
 def losses(model):
-    """{"new": loss, "old": loss} on the two texts, nats a token."""
-    return {name: evaluate(model, text).loss for name, text in zip(("new", "old"), two_texts(), strict=True)}
+    """{"new": loss, "old": loss} on held-out sentences on the climate and on conversations, nats a token."""
+    return {name: evaluate(model, windows).loss for name, windows in first_tokens().items()}
 
 
 def both_losses(found):
@@ -306,8 +275,6 @@ class Careless(LoRALinear):
 
 def merged_apart(layer, r, alpha):
     """The largest difference between a layer's output before merging and after, at B off zero."""
-    from ..model import Linear
-
     rng = np.random.default_rng(0)
     one = layer(Linear(6, 5, rng).requires_grad_(False), r=r, alpha=alpha, dropout=0.0, rng=rng)
     one.B.data[...] = rng.standard_normal((r, 5))

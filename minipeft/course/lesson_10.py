@@ -8,7 +8,7 @@ from ..methods.lora import LoRALinear
 from ..model import Dropout, Module, chain, cross_entropy
 from ..model.functional import softmax
 from ..training import AdamW, evaluate, fit, load_base, symbols_batch
-from ..training.data import SYMBOLS
+from ..training.data import SYMBOLS, new_sequences
 from ..training.optimizers import constant
 from . import check as checks
 
@@ -90,7 +90,7 @@ def with_dropout_in_the_base(p):
 
 
 def noisy(n, seed, noise=0.3):
-    """n sequences of `map` in which three answers of ten are drawn anew; the inputs stay as they are."""
+    """n sequences of `map` in which a share `noise` of the answers is drawn anew; the inputs stay as they are."""
     rng = np.random.default_rng(seed)
     ids, targets, mask = symbols_batch("map", rng, n)
     redrawn = rng.permutation(np.flatnonzero(mask))[: round(noise * mask.sum())]
@@ -102,11 +102,11 @@ def noisy(n, seed, noise=0.3):
 def learn(n, p, seed, rank=16, noise=0.3, steps=80, every=10):
     """Train LoRA with dropout p on n noisy sequences, six a step; return the model, and what it was at each stop.
 
-    {"seen": loss on up to 32 of the n, "unseen": loss on 64 others with three answers of ten redrawn, "right": share of
+    {"seen": loss on up to 32 of the n, "unseen": loss on 64 others, three answers of ten drawn anew, "right": share of
     32 clean ones}: curves that begin before the first step; "sure": the mean of the largest probability at the end
     """
     data, unseen = noisy(n, 1000 + seed, noise), [noisy(64, 99)]
-    seen, clean = [tuple(array[:32] for array in data)], [symbols_batch("map", np.random.default_rng(99), 32)]
+    seen, clean = [tuple(array[:32] for array in data)], new_sequences("map", 32, seed=99)
 
     def draw(rng):
         few = rng.permutation(n)[:6]

@@ -5,10 +5,11 @@ from copy import deepcopy
 import numpy as np
 
 from ..lab.drawing.shapes import arrow, plus
-from ..methods.wrapper import Wrapper
+from ..methods.adapter import ParallelAdapter, SequentialAdapter
+from ..methods.wrapper import Beside, Wrapper
 from ..model.functional import gelu
 from ..model.module import Module, innermost
-from ..training.data import SYMBOLS, symbols_batch
+from ..training.data import symbols_batch
 from . import check
 
 PLUS = 0.24  # radius of a plus
@@ -83,28 +84,24 @@ def trained(model):
 
 
 def adapter_around(node):
-    """(the wrapper, its bottleneck) around a part of a model; (None, None) if there is no adapter."""
+    """The library's adapter around a part of a model, None if there is none."""
     while isinstance(node, Wrapper):
-        for name in ("adapter", "detour"):
-            if hasattr(node, name):
-                return node, getattr(node, name)
+        if isinstance(node, (SequentialAdapter, ParallelAdapter)):
+            return node
         node = node.base
-    return None, None
+    return None
 
 
 def width_of(node):
     """The width of the adapter around a part of a model, 0 if there is none."""
-    _, bottleneck = adapter_around(node)
-    return 0 if bottleneck is None else len(getattr(bottleneck.up, "weight", bottleneck.up).data)
+    found = adapter_around(node)
+    return 0 if found is None else len(found.adapter.up.weight.data)
 
 
 def kind_of(node):
     """ "after" or "beside"; None if there is no adapter around this part."""
-    wrapper, _ = adapter_around(node)
-    if wrapper is None:
-        return None
-    beside = any(word in kind.__name__ for kind in type(wrapper).__mro__ for word in ("Parallel", "Beside"))
-    return "beside" if beside else "after"
+    found = adapter_around(node)
+    return None if found is None else "beside" if isinstance(found, Beside) else "after"
 
 
 def in_words(model, number):
@@ -189,13 +186,6 @@ def spoil_start(model, std, seed=0):
     return model
 
 
-def commonest_letter(task, n=200, seed=99):
-    """The share of right symbols of one who writes the commonest letter of each sequence, eight times."""
-    ids, targets, mask = symbols_batch(task, np.random.default_rng(seed), n)
-    guesses = [np.bincount(row, minlength=SYMBOLS).argmax() for row in ids[:, 1:9]]
-    return float(np.mean(targets[mask].reshape(n, -1) == np.array(guesses)[:, None]))
-
-
 # ---- is the bend needed?
 
 
@@ -225,16 +215,19 @@ class Recorder(Module):
 
 
 def straighten(model, task, n=200, seed=8):
-    """A copy of the model in which each bottleneck is the affine map closest to it, on what it reads in n sequences."""
+    """A copy of the model in which each bottleneck is the affine map closest to it, on what it reads in n sequences.
+
+    The class of the wrapper may be the reader's own, so the bottleneck is found by its name: the library calls it adapter,
+    the lesson detour.
+    """
     model = deepcopy(model)
-    homes = [(node, *adapter_around(node)) for _, node in model.walk() if isinstance(node, Wrapper)]
-    homes = [node for node, home, _ in homes if home is node]
-    name = "adapter" if hasattr(homes[0], "adapter") else "detour"
-    recorders = [Recorder(getattr(node, name)) for node in homes]
-    for node, recorder in zip(homes, recorders, strict=True):
+    wrappers = [node for _, node in model.walk() if isinstance(node, Wrapper)]
+    homes = [(node, name) for node in wrappers for name in ("adapter", "detour") if hasattr(node, name)]
+    recorders = [Recorder(getattr(node, name)) for node, name in homes]
+    for (node, name), recorder in zip(homes, recorders, strict=True):
         setattr(node, name, recorder)
     model(symbols_batch(task, np.random.default_rng(seed), n)[0])
-    for node, recorder in zip(homes, recorders, strict=True):
+    for (node, name), recorder in zip(homes, recorders, strict=True):
         setattr(node, name, NearestMatrix(*(np.concatenate(part) for part in zip(*recorder.seen, strict=True))))
     return model
 

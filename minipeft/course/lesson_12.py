@@ -10,11 +10,10 @@ from ..lab.heads import attention_weights
 from ..lab.symbols import write
 from ..methods.prefix import ShiftedPositions
 from ..methods.wrapper import Wrapper, wrap
-from ..model.attention import Attention
 from ..model.functional import softmax
-from ..model.module import Parameter, evaluating
+from ..model.module import Parameter
 from ..training.bases import load_base
-from ..training.data import TASKS, symbols_batch, symbols_batches
+from ..training.data import new_sequences, symbols_batches
 from ..training.evaluation import evaluate
 from ..training.loop import fit
 from ..training.optimizers import AdamW, constant
@@ -55,19 +54,31 @@ def draw_shares(rows):
 # ---- the checks of the blanks
 
 
-def example(N=None, T=3, m=2, K=4, K_v=5):
-    """q, k, v, P_k, P_v, do: small whole numbers, none of them zero.  With N = 2 all but the prefix have two sequences."""
+def example(batch=False):
+    """q, k, v, P_k, P_v, do: small whole numbers, none of them zero.  In a batch all but the prefix have two sequences.
+
+    Shapes: q, k (3, 4), v, do (3, 5), P_k (2, 4), P_v (2, 5)
+    """
     rng = np.random.default_rng(12)
-    shapes = ((2, T, K), (2, T, K), (2, T, K_v), (m, K), (m, K_v), (2, T, K_v))
+    shapes = ((2, 3, 4), (2, 3, 4), (2, 3, 5), (2, 4), (2, 5), (2, 3, 5))
     q, k, v, P_k, P_v, do = (rng.choice([-2.0, -1, 1, 2], shape) for shape in shapes)
-    return (q, k, v, P_k, P_v, do) if N else (q[0], k[0], v[0], P_k, P_v, do[0])
+    return (q, k, v, P_k, P_v, do) if batch else (q[0], k[0], v[0], P_k, P_v, do[0])
 
 
 def attend(q, k, v):
     """(weights, outputs) of attention for one sequence; keys may outnumber queries."""
-    T, S = len(q), len(k)
-    p = softmax(np.where(np.tri(T, S, S - T, dtype=bool), q @ k.T / 2, -np.inf))
+    p = masked_softmax(scores(q, k))
     return p, p @ v
+
+
+def scores(q, k):
+    return q @ k.T / q.shape[1] ** 0.5
+
+
+def masked_softmax(z):
+    """softmax(z), where each query sees the keys up to its own; the last keys belong to the queries."""
+    T, S = z.shape
+    return softmax(np.where(np.tri(T, S, S - T, dtype=bool), z, -np.inf))
 
 
 def measured(name):
@@ -75,7 +86,7 @@ def measured(name):
 
     "dP_v_batch": for both sequences.
     """
-    q, k, v, P_k, P_v, do = example(2)
+    q, k, v, P_k, P_v, do = example(batch=True)
     n = 2 if name.endswith("batch") else 1
 
     def loss():
@@ -84,9 +95,8 @@ def measured(name):
 
     if name != "dz":
         return nudge(loss, P_k if name.startswith("dP_k") else P_v, eps=2.0**-13)
-    z, values = q[0] @ np.vstack([P_k, k[0]]).T / 2, np.vstack([P_v, v[0]])
-    seen = np.tri(3, 5, 2, dtype=bool)
-    return nudge(lambda: (do[0] * (softmax(np.where(seen, z, -np.inf)) @ values)).sum(), z, eps=2.0**-13)[:, :2]
+    z, values = scores(q[0], np.vstack([P_k, k[0]])), np.vstack([P_v, v[0]])
+    return nudge(lambda: (do[0] * (masked_softmax(z) @ values)).sum(), z, eps=2.0**-13)[:, : len(P_k)]
 
 
 def slopes(**given):
@@ -96,7 +106,7 @@ def slopes(**given):
     """
     q, k, v, P_k, P_v, do = example()
     p, o = attend(q, np.vstack([P_k, k]), np.vstack([P_v, v]))
-    p, worth = p[:, :2], do @ P_v.T
+    p, worth = p[:, : len(P_k)], do @ P_v.T
     dz = p * (worth - (do * o).sum(1, keepdims=True))
     mistakes = {
         "dz": {
@@ -131,11 +141,11 @@ def moved_by(model, places):
     return model
 
 
-def exact_when_moved(model, task, places, n=64, seed=7):
+def exact_when_moved(model, task, places, n=64):
     """{positions that the tokens are moved: share of exact sequences}, of a model with a prefix that is left as it is."""
     shift = next(node for _, node in model.walk() if isinstance(node, ShiftedPositions))
     kept, found = shift.offset, {}
-    batch = [symbols_batch(task, np.random.default_rng(seed), n)]
+    batch = new_sequences(task, n)
     try:
         for place in places:
             shift.offset = place
@@ -145,9 +155,9 @@ def exact_when_moved(model, task, places, n=64, seed=7):
     return found
 
 
-def base_when_moved(places, tasks=("copy", "plus", "reverse"), n=64, seed=7):
+def base_when_moved(places, tasks=("copy", "plus", "reverse"), n=64):
     """{task: {positions moved: share of exact sequences}} of the bare base `symbols`."""
-    batches = {task: [symbols_batch(task, np.random.default_rng(seed), n)] for task in tasks}
+    batches = {task: new_sequences(task, n) for task in tasks}
     models = {place: moved_by(load_base("symbols"), place) for place in places}
     return {task: {place: evaluate(models[place], batches[task]).exact for place in places} for task in tasks}
 
@@ -190,38 +200,6 @@ def plot_moved(prefixes, places, n=64):
     return Picture(figure, f"Exact sequences in per cent, by positions moved. {'; '.join(said)}.")
 
 
-# ---- a prefix that words have written
-
-
-class Kept(Wrapper):
-    """Attention that passes everything on, and keeps the keys and values of the last call."""
-
-    def forward(self, q, k, v):
-        self.keys, self.values = k, v
-        return self.base(q, k, v)
-
-
-def keys_and_values(model, ids):
-    """[(P_k, P_v), ...]: the keys and values that the tokens ids write in each layer, (len(ids), D) each."""
-    homes = [path for path, node in model.walk() if isinstance(node, Attention)]
-    keepers = [Kept(model.get_submodule(path)) for path in homes]
-    for path, keeper in zip(homes, keepers, strict=True):
-        model.set_submodule(path, keeper)
-    try:
-        with evaluating(model):
-            model(np.atleast_2d(ids))
-    finally:
-        for path, keeper in zip(homes, keepers, strict=True):
-            model.set_submodule(path, keeper.base)
-    return [(keeper.keys[0].copy(), keeper.values[0].copy()) for keeper in keepers]
-
-
-def written_by(model, ids):
-    """{path pattern: array}: the start of a prefix that these tokens write, for get_peft_model(..., start=...)."""
-    pairs = keys_and_values(model, ids)
-    return {f"h.{i}.*P_{kind}": array for i, pair in enumerate(pairs) for kind, array in zip("kv", pair, strict=True)}
-
-
 # ---- what is tried out
 
 
@@ -252,14 +230,6 @@ def share_of_later_tokens(model, ids):
     come first."""
     T = ids.shape[1]
     return float(np.mean([np.triu(p[..., :T], 1).sum(-1).mean() for p in attention_weights(model, ids)]))
-
-
-def commonest_letter(task, n=128, seed=7):
-    """The share of right symbols of one who writes the commonest letter of each sequence, eight times."""
-    x = symbols_batch(task, np.random.default_rng(seed), n)[0][:, 1:9]
-    wanted = TASKS[task][1](x)
-    guesses = np.array([np.bincount(row).argmax() for row in x])
-    return float((wanted == guesses[:, None]).mean())
 
 
 def compare(sweeps, level):

@@ -14,6 +14,7 @@ from ..methods.prompt import DropPrompt
 from ..methods.wrapper import Wrapper
 from ..model import Parameter
 from ..training import AdamW, evaluate, fit, load_base, symbols_batch, symbols_batches, text_windows
+from ..training.data import new_sequences
 from . import check
 
 BACK = "#B34700"
@@ -90,13 +91,13 @@ def answers(**given):
     y = np.concatenate([np.stack([one.P] * 2), x], axis=1)
     wanted = {"y": y, "dP": one.dy[:, :2].sum(0)}
     mistakes = {
-        "y": [(np.concatenate([x, np.stack([one.P] * 2)], axis=1), "the rows stand behind the text: no token sees them")],
-        "dP": [
-            (one.dy[:, :2].mean(0), "that is a mean: P stands before both sequences, and the slopes add"),
-            (one.dy[:, -2:].sum(0), "those are the slopes at the last rows: where does P stand?"),
-            (one.dy[0, :2], "that is the first sequence alone: P stands before the second, too"),
-        ],
-    }  # fmt: skip
+        "y": {"the rows stand behind the text: no token sees them": np.concatenate([x, np.stack([one.P] * 2)], axis=1)},
+        "dP": {
+            "that is a mean: P stands before both sequences, and the slopes add": one.dy[:, :2].mean(0),
+            "those are the slopes at the last rows: where does P stand?": one.dy[:, -2:].sum(0),
+            "that is the first sequence alone: P stands before the second, too": one.dy[0, :2],
+        },
+    }
     check.answers(wanted, mistakes, **given)
 
 
@@ -108,11 +109,6 @@ def model_with(rows, base="symbols", dtype="float64"):
     model = get_peft_model(load_base(base, dtype), PromptTuning(m=len(rows)))
     model.wte.P.data[...] = rows
     return model
-
-
-def new_sequences(task, n=128):
-    """n sequences of a task that no training sees."""
-    return [symbols_batch(task, np.random.default_rng(7), n)]
 
 
 def in_words(task="near", best=4):

@@ -16,11 +16,11 @@ INSTRUMENTS = {  # where each one is
     "sweeps": "SweepError sweep",
     "results": "Sweep",
     "table": "Table",
-    "heads": "attention_map attention_weights prefix_map prefix_share",
+    "heads": "attention_map attention_weights prefix_map prefix_share written_by",
     "changes": "changed deltas moved spectrum",
     "examination": "examine",
     "texts": "samples",
-    "symbols": "show_writing skills write",
+    "symbols": "commonest_letter show_writing skills write",
 }
 HOMES = {name: home for home, names in INSTRUMENTS.items() for name in names.split()}
 __all__ = sorted(HOMES)

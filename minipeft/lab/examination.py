@@ -4,7 +4,7 @@ import numpy as np
 
 from ..methods.method import disabled
 from ..model.module import evaluating
-from ..training.data import symbols_batch, symbols_batches
+from ..training.data import new_sequences, symbols_batch, symbols_batches
 from ..training.evaluation import evaluate
 from ..training.loop import fit
 from ..training.optimizers import AdamW, constant
@@ -25,7 +25,7 @@ def examine(makers, task="near", steps=40, lr=2e-2, n=16, seeds=(0, 1, 2), old=(
 
     A loss that falls does not prove a gradient, and gradients that are right do not prove that a method forgets nothing.
     """
-    tests = {one: [symbols_batch(one, np.random.default_rng(7), 128)] for one in (task, *old)}
+    tests = {one: new_sequences(one) for one in (task, *old)}
     batch = symbols_batch(task, np.random.default_rng(3), 4)
     rows = []
     for name, make in makers.items():

@@ -1,4 +1,6 @@
-"""Where the heads of a model look, and how much of that a prefix takes."""
+"""Where the heads of a model look, how much of that a prefix takes, and what words would write into one."""
+
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from ..training.data import COPY, PAD, PLUS_ONE, REVERSE, SEP, SYMBOLS
 
 
 class Seen(Wrapper):
-    """Passes everything on, and remembers the shares p of the last pass; it stands innermost, under a prefix."""
+    """Passes everything on, and remembers the shares p of the last pass."""
 
     def forward(self, q, k, v):
         core = self.base
@@ -22,6 +24,32 @@ class Seen(Wrapper):
         return core(q, k, v)
 
 
+class Kept(Wrapper):
+    """Passes everything on, and keeps the keys and values of the last pass."""
+
+    def forward(self, q, k, v):
+        self.keys, self.values = k, v
+        return self.base(q, k, v)
+
+
+@contextmanager
+def watching(model, kind):
+    """with watching(model, Seen) as seen: ...   A wrapper of this kind around each attention's core, a list, layer by layer.
+
+    It stands innermost, under a prefix, and is taken out afterwards, whatever happens.
+    """
+    cores = [(path, node) for path, node in model.walk() if isinstance(node, Attention)]
+    seen = [kind(core) for _, core in cores]
+    try:
+        for (path, _), one in zip(cores, seen, strict=True):
+            model.set_submodule(path, one)
+        with computing(), evaluating(model):
+            yield seen
+    finally:
+        for path, core in cores:
+            model.set_submodule(path, core)
+
+
 def attention_weights(model, ids):
     """The weights of all heads while the model reads ids: a list, an array (N, H, T, S) for each layer.
 
@@ -30,17 +58,28 @@ def attention_weights(model, ids):
     Shapes:   ids (N, T); p (N, H, T, S), its rows have the sum 1
     """
     ids = np.atleast_2d(ids)
-    cores = [(path, node) for path, node in model.walk() if isinstance(node, Attention)]
-    seen = [Seen(core) for _, core in cores]
-    try:
-        for (path, _), one in zip(cores, seen, strict=True):
-            model.set_submodule(path, one)
-        with computing(), evaluating(model):
-            model(ids)
-    finally:
-        for path, core in cores:
-            model.set_submodule(path, core)
+    with watching(model, Seen) as seen:
+        model(ids)
     return [one.p[:, :, -ids.shape[1] :] for one in seen]
+
+
+def written_by(model, ids):
+    """The start of a prefix that these tokens write: the keys and values that they give each attention of the model.
+
+        get_peft_model(base, PrefixTuning(m=len(ids)), start=written_by(base, ids))
+
+    Then the model goes on from any text as the base does from these tokens with the text behind them.
+
+    Shapes:   ids (m,); the result {"h.0.*P_k": (m, D), "h.0.*P_v": (m, D), ...}
+    Raises:   ValueError unless ids are one sequence
+    """
+    ids = np.atleast_2d(ids)
+    if len(ids) != 1:
+        raise ValueError(f"written_by takes the tokens of one text; ids has {len(ids)} rows: hand in ids[0]")
+    with watching(model, Kept) as kept:
+        model(ids)
+    pairs = [{"k": one.keys[0], "v": one.values[0]} for one in kept]
+    return {f"h.{i}.*P_{name}": array.copy() for i, pair in enumerate(pairs) for name, array in pair.items()}
 
 
 LEGIBLE = 0.16  # inches: with smaller cells the words at rows and columns are hard to read in a page

@@ -11,13 +11,16 @@ def svd(M):
 
         M = Σ sᵢ uᵢ vᵢ,   uᵢ = U[:, i],   vᵢ = V[i],   s₁ ≥ s₂ ≥ ... ≥ 0
 
-    uᵢ and vᵢ may both change sign, and libraries differ; here ⟨uᵢ, w⟩ > 0 for one fixed random w.
+    uᵢ and vᵢ may both change sign, and each LAPACK chooses in its own way; here the largest entry of uᵢ is positive, the
+    first of them if there are several.
     Directions with sᵢ = 0 are arbitrary all the same: cut them off before you look at them.
 
     Shapes:   M (m, n), U (m, q), s (q,), V (q, n), q = min(m, n).  V's rows are the right vectors (NumPy's Vh)
     """
     U, s, V = np.linalg.svd(M, full_matrices=False)
-    sign = np.where(np.random.default_rng(0).standard_normal(len(U)) @ U < 0, -1.0, 1.0)
+    size = np.abs(U)
+    largest = (size > (1 - 1e-9) * size.max(0)).argmax(0)  # equal ones differ by rounding, which must not choose
+    sign = np.sign(U[largest, np.arange(len(s))])
     return U * sign, s, V * sign[:, None]
 
 

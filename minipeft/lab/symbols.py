@@ -6,7 +6,7 @@ import numpy as np
 
 from ..generation import generate
 from ..model.module import Module
-from ..training.data import LENGTH, SYMBOLS, TASKS, symbols_batch
+from ..training.data import LENGTH, SYMBOLS, TASKS, new_sequences, symbols_batch
 from ..training.evaluation import evaluate
 from .table import Table
 
@@ -31,14 +31,31 @@ def letters(symbols):
     return "".join(chr(97 + i) if 0 <= i < SYMBOLS else "·" for i in map(int, symbols))
 
 
-def write(model, task, n=4, seed=5):
+def write(model, task, n=4, seed=5, cache=True):
     """Let the model write the answers of n sequences of a task, the likeliest symbol each time; return a Writing.
 
-    The same seed gives the same sequences, for every model.
+    The same seed gives the same sequences, for every model.  cache=False computes every step anew, see generate.
     """
-    ids, targets, _ = symbols_batch(task, np.random.default_rng(seed), n)
-    question = ids[:, : ids.shape[1] - LENGTH + 1]  # it ends with SEP
-    return Writing(ids[:, 1 : LENGTH + 1], targets[:, -LENGTH:], generate(model, question, LENGTH)[:, -LENGTH:])
+    question, wanted = question_and_answer(symbols_batch(task, np.random.default_rng(seed), n))
+    return writing_of(question, wanted, generate(model, question, LENGTH, cache=cache))
+
+
+def question_and_answer(batch):
+    """Of (ids, targets, mask): what is read, up to and with SEP, (n, 10), and the symbols that are wanted then, (n, 8)."""
+    ids, targets, _ = batch
+    return ids[:, : ids.shape[1] - LENGTH + 1], targets[:, -LENGTH:]
+
+
+def writing_of(question, wanted, written):
+    """The Writing of a model that went on after the question.  written (n, at least 8), of which the end counts"""
+    return Writing(question[:, -LENGTH - 1 : -1], wanted, np.asarray(written)[:, -LENGTH:])
+
+
+def commonest_letter(task, n=128, seed=7):
+    """The share of right symbols of one who writes the commonest letter of each sequence, eight times."""
+    question, wanted = question_and_answer(new_sequences(task, n, seed)[0])
+    guesses = [np.bincount(row).argmax() for row in question[:, 1:-1]]
+    return float(np.mean(wanted == np.array(guesses)[:, None]))
 
 
 def show_writing(task, models, n=3, seed=5, title=None):
@@ -119,6 +136,6 @@ def skills(models, tasks=("copy", "reverse", "plus"), n=128, seed=7):
     tasks = [tasks] if isinstance(tasks, str) else list(tasks)
     if strange := [task for task in tasks if task not in TASKS]:
         raise ValueError(f"there is no task {strange[0]!r}; there are: {', '.join(TASKS)}")
-    tests = {task: [symbols_batch(task, np.random.default_rng(seed), n)] for task in tasks}
+    tests = {task: new_sequences(task, n, seed) for task in tasks}
     found = {(label, task): evaluate(model, tests[task]) for label, model in models.items() for task in tasks}
     return Skills(found, tasks, list(models), n)

@@ -37,9 +37,23 @@ def symbols_batch(task, rng, n=32, pad=0):
         raise ValueError(f"there is no task {task!r}; there are: {', '.join(TASKS)}")
     token, rule = TASKS[task]
     x = rng.integers(0, SYMBOLS, (n, LENGTH))
-    column = np.ones((n, 1), int)
-    sequence = np.hstack([PAD * np.ones((n, pad), int), token * column, x, SEP * column, rule(x)])
-    mask = np.zeros((n, sequence.shape[1] - 1), bool)
+    return in_rows(token, x, rule(x), pad)
+
+
+def chance_batch(rng, n=32):
+    """n sequences as of copy, but y1 ... y8 are drawn, so that nothing which is read tells them: (ids, targets, mask).
+
+    Shapes:   ids, targets, mask (n, 17)
+    """
+    x, y = rng.integers(0, SYMBOLS, (2, n, LENGTH))
+    return in_rows(COPY, x, y)
+
+
+def in_rows(token, x, y, pad=0):
+    """(ids, targets, mask) of the sequences: PAD ... token x1 ... x8 SEP y1 ... y8.  x, y (n, 8)"""
+    column = np.ones((len(x), 1), int)
+    sequence = np.hstack([PAD * np.ones((len(x), pad), int), token * column, x, SEP * column, y])
+    mask = np.zeros((len(x), sequence.shape[1] - 1), bool)
     mask[:, -LENGTH:] = True
     return sequence[:, :-1], sequence[:, 1:], mask
 
@@ -47,6 +61,11 @@ def symbols_batch(task, rng, n=32, pad=0):
 def symbols_batches(task, n=32):
     """The batches of one task for fit: a function of a generator."""
     return lambda rng: symbols_batch(task, rng, n)
+
+
+def new_sequences(task, n=128, seed=7):
+    """n sequences of a task that no training was given, for evaluate: a list of one batch, the same one each time."""
+    return [symbols_batch(task, np.random.default_rng(seed), n)]
 
 
 LAST_START = 16  # while the base is made, a sequence begins at any position from 0 to this one

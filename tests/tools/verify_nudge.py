@@ -8,8 +8,8 @@ uniform) that each random generator draws, where lessons descend by hand.  Both 
 stays zero, as it does on every machine: a factor of LoRA that begins at zero gives its partner a gradient of exactly
 zero, not of 1e-16.  Machines differ by about 1e-16 of a number in a sum.  A
 recipe that keeps a nudge of 1e-10 below 1e-8 to the end prints the same four digits everywhere; one that does not will
-differ on the next processor.  A run that is meant to go wild says so with fit(..., label="unstable ..."), and then the
-lesson must print nothing of its late losses but words.
+differ on the next processor.  Runs that are meant to go wild are listed in WILD; of their late losses a lesson must print
+nothing but words.
 """
 
 import ast
@@ -26,10 +26,27 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 NUDGE, LIMIT = 1e-10, 1e-8
+ASTRAY = {(4, 0.1), (16, 0.03), (16, 0.1), (64, 0.03), (64, 0.1), (256, 0.01), (256, 0.03), (256, 0.1)}
+# (α, rate) of lesson 08 at which a training of `near` goes astray, and rounding decides how far
+WILD = {  # lesson: (the function that trains, which of its runs go wild: a question to its local variables)
+    # steps that are not along the slope, so that a rounding may grow
+    "02": ("copy_loss", lambda here: here["name"] in ("dz without its sum", "dk from the last query only")),
+    "03": ("last_loss", lambda here: here["make"].__name__ == "forgetful"),
+    "08": ("train_near", lambda here: (here["alpha"], here["lr"]) in ASTRAY),
+}
+
+
+def is_wild(lesson):
+    """Whether the call of fit that is going on is one of WILD."""
+    name, question = WILD.get(lesson, (None, None))
+    frame = sys._getframe()
+    while frame and frame.f_code.co_name != name:
+        frame = frame.f_back
+    return bool(frame and question(frame.f_locals))
 
 
 def run_lesson(path, nudge):
-    """Run a lesson's cells with nudged optimizers: {"losses": [[label, final loss], ...], "text": what was printed}."""
+    """Run a lesson's cells with nudged optimizers: {"losses": [[wild, final loss], ...], "text": what was printed}."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -70,13 +87,13 @@ def run_lesson(path, nudge):
             flat[np.abs(flat).argmax()] *= 1 + nudge
 
     def fit(*args, **kwargs):
-        label = kwargs.get("label", "")
+        wild = is_wild(path.name[:2])
         try:
             history = plain_fit(*args, **kwargs)
         except loop.Diverged:
-            losses.append([label, None])
+            losses.append([wild, None])
             raise
-        losses.append([label, history.loss[-1]])
+        losses.append([wild, history.loss[-1]])
         return history
 
     optimizers.Optimizer.__init__ = init
@@ -126,7 +143,7 @@ def verify(path):
     began = time.perf_counter()
     calm, nudged = in_a_process(path, 0.0), in_a_process(path, NUDGE)
     pairs = list(zip(calm["losses"], nudged["losses"], strict=True))
-    steady = [abs(a[1] - b[1]) for a, b in pairs if not a[0].startswith("unstable") and None not in (a[1], b[1])]
+    steady = [abs(a[1] - b[1]) for a, b in pairs if not a[0] and None not in (a[1], b[1])]
     wild = len(pairs) - len(steady)
     moved = [(a, b) for a, b in zip(calm["text"].splitlines(), nudged["text"].splitlines(), strict=False) if a != b]
     good = not moved and max(steady, default=0) < LIMIT
