@@ -213,12 +213,13 @@ def check_norm(x, g, b, dy, **given):
         return (dy * (g * xhat() + b)).sum()
 
     sigma, dxhat = x.std(-1, keepdims=True), dy * g
-    centred = dxhat - dxhat.mean(-1, keepdims=True)
+    centred, third = dxhat - dxhat.mean(-1, keepdims=True), xhat() * (dxhat * xhat()).mean(-1, keepdims=True)
     one = "one way of three: a row of dx has the sum {:.4f}, but if all numbers of a token rise alike, nothing changes"
     slips = {"dx": {one.format((dxhat / sigma)[0].sum()): dxhat / sigma,
                     "two ways of three: σ moves, too": centred / sigma,
+                    "two ways of three: the mean moves, too": (dxhat - third) / sigma,
                     "back through σ: what is divided forward is divided on the way back":
-                        centred - xhat() * (dxhat * xhat()).mean(-1, keepdims=True)},
+                        centred - third},
              "dg": {"g is multiplied by x̂, not by x": (dy * x).sum(0)}}  # fmt: skip
     wanted = {"dx": lambda: nudge(loss, x), "dg": lambda: nudge(loss, g), "db": lambda: nudge(loss, b)}
     check.answers(wanted, slips, tolerance=1e-4, **given)

@@ -104,6 +104,9 @@ def slopes(**given):
 
     Names: dP_v, dz (its two prefix columns), dP_k, dP_v_batch, for the arrays of example().
     """
+    q, k, v, P_k, P_v, do = example(batch=True)
+    weights = [attend(q[n], np.vstack([P_k, k[n]]), np.vstack([P_v, v[n]]))[0][:, : len(P_k)] for n in range(2)]
+    each = [weights[n].T @ do[n] for n in range(2)]
     q, k, v, P_k, P_v, do = example()
     p, o = attend(q, np.vstack([P_k, k]), np.vstack([P_v, v]))
     p, worth = p[:, : len(P_k)], do @ P_v.T
@@ -111,10 +114,15 @@ def slopes(**given):
     mistakes = {
         "dz": {
             "this is share × what the value is worth; take away what the output is worth": p * worth,
-            "the sum over the five numbers of do · o is missing": p * (worth - do.sum(1, keepdims=True)),
+            "what the output is worth is do · o: where is o?": p * (worth - do.sum(1, keepdims=True)),
+            "the output holds the tokens' values, too": p * (worth - (p * worth).sum(1, keepdims=True)),
             "the share p of the column is missing": worth - (do * o).sum(1, keepdims=True),
         },
         "dP_k": {"q is divided by √K before it is multiplied: K = 4 here": dz.T @ q},
+        "dP_v_batch": {
+            "that is a mean: the prefix stands before both sequences, and the slopes add": (each[0] + each[1]) / 2,
+            "that is one sequence alone: the prefix stands before the other, too": each[1],
+        },
     }
     wanted = {name: (lambda name=name: measured(name)) for name in ("dP_v", "dz", "dP_k", "dP_v_batch")}
     check.answers(wanted, mistakes, tolerance=1e-5, **given)
