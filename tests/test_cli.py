@@ -409,6 +409,7 @@ def test_bench_measures_each_contestant_in_its_own_process(run, monkeypatch):
 
     monkeypatch.setattr(bench, "TORCH", ("a_module_that_nobody_has",))
     monkeypatch.setattr(bench.subprocess, "run", start)
+    monkeypatch.delattr(bench, "measure")  # what would measure in this process
     status, out, _ = run("bench", "--sizes", "tiny", "gpt2", "--turns", 1, "--threads", 4)
     assert status == 0
     assert "minipeft is timed alone" in out
