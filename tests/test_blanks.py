@@ -256,6 +256,10 @@ def tools(lesson):
     return importlib.import_module(f"minipeft.course.lesson_{lesson}")
 
 
+def function_in(call):
+    return re.search(r"tools\.(\w+)\(", call)[1]
+
+
 def block(y=lambda x, a, m: x + a + m, dx=lambda dy, attn, mlp: dy + mlp(dy) + attn(dy + mlp(dy))):
     """The block of lesson 03, right but for what is given."""
 
@@ -285,11 +289,11 @@ def test_an_answer_gets_its_hint(lesson, above, call, blank, says, typed, capsys
 
 def test_no_blank_and_no_hint_is_left_out(monkeypatch, capsys):
     """What the checks of the lessons hand to check.answers and check.compare has all been said."""
-    known, seen = set(), set()
+    known, seen, here = set(), set(), None
 
     def spied(function, note):
         def spy(*args, **given):
-            known.update(note(*args))
+            known.update((here, line) for line in note(*args))
             return function(*args, **given)
 
         return spy
@@ -304,14 +308,15 @@ def test_no_blank_and_no_hint_is_left_out(monkeypatch, capsys):
                 monkeypatch.setattr(module, name, spied(function, note))
     for row in ROWS:
         lesson, above, call, blank, _, typed = row.values
+        here = lesson, function_in(call)
         fill_in(lesson, above, call, blank, typed)
-        seen.update(re.sub("✓.*", "✓", line) for line in capsys.readouterr().out.splitlines())
+        seen.update((here, re.sub("✓.*", "✓", line)) for line in capsys.readouterr().out.splitlines())
     assert known - seen == set()
 
 
 def test_every_check_of_a_blank_is_here():
-    """It is called check... or hands its blanks to check.answers or check.compare."""
-    here = {(lesson, re.search(r"tools\.(\w+)\(", call)[1]) for lesson, _, call, _ in BLANKS}
+    """A check hands the blanks to check.answers, or to check.compare."""
+    here = {(lesson, function_in(call)) for lesson, _, call, _ in BLANKS}
     folder = Path(check.__file__).parent
     checks = {
         (path.stem[-2:], name)
