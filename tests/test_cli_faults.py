@@ -202,8 +202,8 @@ def test_what_the_same_command_wrote_is_written_over(run, tmp_path):
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_a_figure_is_written_in_each_format_and_known_again(suffix, tmp_path):
+    from minipeft.commands.tour_figure import tour_figure
     from minipeft.files import FileError
-    from minipeft.lab.plots import tour_figure
 
     step = {"val_step": [0, 1], "trained": 100, "share": 0.1}
     rows = [{"label": "LoRA", "bits": [3.0, 2.0], **step}, {"label": "full", "bits": [3.0, 1.0], **step}]

@@ -7,6 +7,7 @@ Every function can be opened from the lesson: inspect.getsource(tools.moon).
 
 import numpy as np
 
+from ..lab.drawing.shapes import BACK, INK, Pen, numeral
 from . import check
 
 ARRAYS = ("W1", "b1", "g", "s", "W2", "b2", "W3", "b3")  # the arrays of the network that paints, in its order
@@ -17,7 +18,6 @@ ARRAYS = ("W1", "b1", "g", "s", "W2", "b2", "W3", "b3")  # the arrays of the net
 
 def draw_chain():
     """Three layers, forward and back: what each is handed, what it hands on, and empty boxes for its slopes."""
-    from ..lab.drawing.shapes import BACK, INK, Pen
     from ..lab.picture import Picture
 
     layers = [
@@ -63,7 +63,6 @@ def draw_net(x, W, dy):
 
     Shapes: x (1, 2), W (2, 2), dy (1, 2)
     """
-    from ..lab.drawing.shapes import BACK, INK, Pen
     from ..lab.picture import FROZEN, Picture
 
     y, dx = x @ W, dy @ W.T
@@ -76,39 +75,26 @@ def draw_net(x, W, dy):
         for places, name, numbers in zip(at, names, (dx, dy) if back else (x, y), strict=True):
             for i, (px, py) in enumerate(places):
                 pen.box(px - 24, py - 15, 48, 30, "#fde9dc" if back else FROZEN, color)
-                pen.text(px, py, number(numbers[0, i]), 12)
+                pen.text(px, py, numeral(numbers[0, i]), 12)
                 pen.text(px, py + 24, name + "₁₂"[i], 11, color)
         for i in range(2):
             for j in range(2):
                 (ax, ay), (bx, by) = at[0][i], at[1][j]
                 line = ((bx - 24, by), (ax + 24, ay)) if back else ((ax + 24, ay), (bx - 24, by))
-                arrow(pen, *line, color)
+                pen.slanted(*line, color, lw=1.2)
                 share = 0.24 if i != j else 0.5
                 pen.text(
-                    ax + 24 + share * (bx - ax - 48), ay + share * (by - ay), number(W[i, j]), 10.5, color, pad="white"
+                    ax + 24 + share * (bx - ax - 48), ay + share * (by - ay), numeral(W[i, j]), 10.5, color, pad="white"
                 )
-    sums = [f"dx{'₁₂'[i]} = " + " + ".join(f"{number(W[i, j])} · {number(dy[0, j])}" for j in range(2))
-            + f" = {number(dx[0, i])}" for i in range(2)]  # fmt: skip
+    sums = [f"dx{'₁₂'[i]} = " + " + ".join(f"{numeral(W[i, j])} · {numeral(dy[0, j])}" for j in range(2))
+            + f" = {numeral(dx[0, i])}" for i in range(2)]  # fmt: skip
     return Picture(pen.figure, f"A net of two inputs and two outputs. Forward: x = {numbers_of(x)}, the weights "
                    f"{numbers_of(W)} stand on the four lines, and y = {numbers_of(y)}. Back, along the same lines: "
                    f"dy = {numbers_of(dy)}, {'; '.join(sums)}.")  # fmt: skip
 
 
-def arrow(pen, start, end, color):
-    """An arrow that may run at a slant."""
-    from matplotlib.patches import FancyArrowPatch
-
-    pen.axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>,head_width=.22,head_length=.42", mutation_scale=10,
-                                       color=color, lw=1.2, shrinkA=0, shrinkB=0, zorder=1.5))  # fmt: skip
-
-
-def number(value):
-    """A number in at most three digits, with a true minus sign."""
-    return f"{float(value):.3g}".replace("-", "−")
-
-
 def numbers_of(array):
-    return ", ".join(number(value) for value in np.ravel(array))
+    return ", ".join(numeral(value) for value in np.ravel(array))
 
 
 def show_paintings(paintings, right=None):

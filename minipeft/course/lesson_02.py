@@ -7,6 +7,7 @@ Every function can be opened from the lesson: inspect.getsource(tools.check).
 
 import numpy as np
 
+from ..lab.drawing.shapes import BACK, INK, QUIET, Pen, blank, numeral
 from ..lab.symbols import write
 from ..lab.table import Table
 from ..methods.wrapper import Wrapper
@@ -32,7 +33,6 @@ def draw_query(solved=False, numbers=None):
 
     numbers: {"q", "k", "v", "do": arrays of one number a token}, to write numbers in the boxes and on the arrows
     """
-    from ..lab.drawing.shapes import Pen
     from ..lab.picture import Picture
 
     pen, found = Pen(828, 230), pencil(**numbers) if numbers else None
@@ -62,14 +62,13 @@ def pencil(q, k, v, do):
             "dq": dz @ k, "dk": dz.T @ q}  # fmt: skip
 
 
-def text_of(number):
-    """A number in at most three digits, with a true minus sign."""
-    return f"{round(np.asarray(number, float).item(), 2):.3g}".replace("-", "−")
+def text_of(array):
+    """The one number of an array, rounded to hundredths."""
+    return numeral(round(np.asarray(array, float).item(), 2))
 
 
 def stations(pen, x, found):
     """The query, the keys and the values, where they stand in both panels."""
-    from ..lab.drawing.shapes import INK, QUIET
     from ..lab.picture import TRAINED
 
     pen.box(x + 4, 80, 34, 28, "white", INK)
@@ -90,18 +89,8 @@ def soft_box(pen, x, color):
     pen.text(x + 169, 94, "softmax", 10, color, rotation=90)
 
 
-def slanted(pen, start, end, color):
-    """An arrow from start to end, at any slant."""
-    from matplotlib.patches import FancyArrowPatch
-
-    pen.axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>,head_width=.2,head_length=.4", mutation_scale=10,
-                                       color=color, lw=1.1, shrinkA=0, shrinkB=0, zorder=1.5))  # fmt: skip
-
-
 def forward(pen, x, found=None):
     """The left panel."""
-    from ..lab.drawing.shapes import INK, QUIET
-
     pen.text(x + 4, 210, "forward", 11, INK, ha="left", weight="bold")
     stations(pen, x, found)
     soft_box(pen, x, INK)
@@ -109,63 +98,52 @@ def forward(pen, x, found=None):
     pen.text(x + 222, 188, "shares, their sum is 1", 9, QUIET)
     for i, y in enumerate(ROWS):
         share = found["p"][0, i] if found else (0.25, 0.25, 0.5)[i]
-        slanted(pen, (x + 39, 94), (x + 79, y), INK)
-        slanted(pen, (x + 109, y), (x + 157, y), INK)
+        pen.slanted((x + 39, 94), (x + 79, y), INK)
+        pen.slanted((x + 109, y), (x + 157, y), INK)
         pen.text(x + 132, y + 9, text_of(found["z"][0, i]) if found else "z" + "₁₂₃"[i], 11)
         pen.tile(x + 184, y - 6, 84 * share, 12, INK)
         pen.text(x + 186, y + 15, {0.25: "1/4", 0.5: "1/2"}[round(share, 3)], 11, ha="left")
-        slanted(pen, (x + 184 + 84 * share, y), (x + 285, y), INK)
+        pen.slanted((x + 184 + 84 * share, y), (x + 285, y), INK)
         pen.text(x + 275, y + 8, "×", 11)
-        slanted(pen, (x + 315, y), (x + 342 + 2 * (i != 1), 94 + 8 * (1 - i)), INK)
+        pen.slanted((x + 315, y), (x + 342 + 2 * (i != 1), 94 + 8 * (1 - i)), INK)
     pen.knot(x + 352, 94, r=10)
-    slanted(pen, (x + 363, 94), (x + 400, 94), INK)
+    pen.slanted((x + 363, 94), (x + 400, 94), INK)
     pen.text(x + 381, 104, f"o = {text_of(found['o'])}" if found else "o", 11)
 
 
 def backward(pen, x, solved, found):
     """The right panel: with blanks, with the answers, or with numbers."""
-    from ..lab.drawing.shapes import BACK
-
     left = x - 4
     pen.text(x - 20, 210, "and back", 11, BACK, ha="left", weight="bold")
     stations(pen, left, found)
     soft_box(pen, left, BACK)
     for i, y in enumerate(ROWS):
-        slanted(pen, (left + 342, 94 + 6 * (1 - i)), (left + 315, y), BACK)
-        slanted(pen, (left + 285, y), (left + 181, y), BACK)
-        slanted(pen, (left + 157, y), (left + 109, y), BACK)
-        slanted(pen, (left + 79, y), (left + 39, 94 + 7 * (1 - i)), BACK)
+        pen.slanted((left + 342, 94 + 6 * (1 - i)), (left + 315, y), BACK)
+        pen.slanted((left + 285, y), (left + 181, y), BACK)
+        pen.slanted((left + 157, y), (left + 109, y), BACK)
+        pen.slanted((left + 79, y), (left + 39, 94 + 7 * (1 - i)), BACK)
         if found:
             pen.text(left + 232, y + 9, f"dp = {text_of(found['dp'][0, i])}", 10, BACK)
             pen.text(left + 133, y + 9, text_of(found["dz"][0, i]), 10.5, BACK)
             pen.text(left + 300, y - 21, f"dv = {text_of(found['dv'][i])}", 10, BACK, pad="white")
             pen.text(left + 106, y - 21, f"dk = {text_of(found['dk'][i])}", 10, BACK, pad="white")
     pen.knot(left + 352, 94, "", BACK, r=10)
-    slanted(pen, (left + 402, 94), (left + 363, 94), BACK)
+    pen.slanted((left + 402, 94), (left + 363, 94), BACK)
     pen.text(left + 382, 108, f"do = {text_of(found['do'])}" if found else "do", 11, BACK)
     if found:
         pen.text(left + 133, 173, "dz", 11, BACK)
-        blank(pen, left + 21, 60, f"dq = {text_of(found['dq'])}", True)
+        blank(pen, left + 12, 52, f"dq = {text_of(found['dq'])}", True)
         return
-    slanted(pen, (left + 232, 150), (left + 232, 167), BACK)
-    slanted(pen, (left + 133, 150), (left + 133, 188), BACK)
+    pen.slanted((left + 232, 150), (left + 232, 165), BACK)
+    pen.slanted((left + 133, 150), (left + 133, 188), BACK)
     for at in (left + 94, left + 300):  # one frame around all three: the answer is for each of them
         pen.box(at - 21, 19, 42, 147, "none", BACK, dashed=True, lw=0.7, z=1)
-    slanted(pen, (left + 21, 79), (left + 21, 50), BACK)
+    pen.slanted((left + 21, 79), (left + 21, 50), BACK)
     blank(pen, left + 232, 176, "dp = do vᵀ" if solved else "dp = ?", solved)
-    blank(pen, left + 160, 199, "dz = p ⊙ (dp − Σ dp ⊙ p)" if solved else "dz = ?", solved)
-    blank(pen, left + 300, 8, "dv = pᵀ do" if solved else "dv = ?", solved)
-    blank(pen, left + 94, 8, "dk = c dzᵀ q" if solved else "dk = ?", solved)
-    blank(pen, left + 12, 40, "dq = c dz k" if solved else "dq = ?", solved)
-
-
-def blank(pen, x, y, text, solved):
-    """A place for an answer: dashed while it is open, filled when it is known."""
-    from ..lab.drawing.shapes import BACK, INK, width
-
-    w = width(text, 10.5) + 18
-    pen.box(x - w / 2, y - 9, w, 18, "#fde9dc" if solved else "white", BACK, dashed=not solved, lw=1.1, z=4)
-    pen.text(x, y, text, 10.5, INK if solved else BACK)
+    blank(pen, left + 160, 201, "dz = p ⊙ (dp − Σ dp ⊙ p)" if solved else "dz = ?", solved)
+    blank(pen, left + 300, 5, "dv = pᵀ do" if solved else "dv = ?", solved)
+    blank(pen, left + 94, 5, "dk = c dzᵀ q" if solved else "dk = ?", solved)
+    blank(pen, left + 12, 38, "dq = c dz k" if solved else "dq = ?", solved)
 
 
 # ---- checks of the blanks

@@ -4,12 +4,15 @@ from copy import deepcopy
 
 import numpy as np
 
+from ..lab.drawing.shapes import arrow, plus
 from ..methods.adapter import ParallelAdapter, SequentialAdapter
 from ..methods.wrapper import Beside, Wrapper
 from ..model.functional import gelu
 from ..model.module import Module, innermost
 from ..training.data import symbols_batch
 from . import check
+
+PLUS = 0.24  # radius of a plus
 
 # ---- pictures
 
@@ -32,7 +35,7 @@ def draw_adapter(model, number=0):
         ax.plot([ends[0][0] + side, corner], [ends[0][1] - 0.5, top], color=TRAINED, lw=0.9, ls=":", zorder=0)
     arrow(ax, (left + 0.9, y), (right - 0.9, y))
     arrow(ax, (left + 1.6, y), (left + 1.6, y + 1.4), (right - 2.4, y + 1.4), (right - 2.4, y + 0.26))
-    plus(ax, right - 2.4, y)
+    plus(ax, right - 2.4, y, PLUS)
     ax.text(left + 0.75, y, "u", ha="right", va="center", fontsize=13)
     ax.text(right - 0.75, y, "y", ha="left", va="center", fontsize=13)
     ax.text(9.3, y + 1.4, "u goes straight on", ha="center", va="center", bbox={"fc": pale, "ec": "none", "pad": 2})
@@ -127,9 +130,9 @@ def block_on_its_side(ax, model, number):
             high = lane + 1.25
             arrow(ax, (start + 2.3, lane), (start + 2.3, high), (start + 5.1, high), (start + 5.1, lane + 0.25))
             hourglass(ax, start + 3.65, high)
-            plus(ax, start + 5.1, lane)
+            plus(ax, start + 5.1, lane, PLUS)
             ends.append((start + 3.65, high))
-        plus(ax, start + 7.5, 0)
+        plus(ax, start + 7.5, 0, PLUS)
     if kind_of(model.h[number]):
         detour(ax, 17.65, 0)
         ends.append((17.65, 0))
@@ -137,21 +140,6 @@ def block_on_its_side(ax, model, number):
     ax.set(xlim=(-1, 20.2), aspect="equal")
     ax.axis("off")
     return ends
-
-
-def arrow(ax, *points):
-    """A line through points, with an arrow head at the last one."""
-    from matplotlib.patches import Polygon
-
-    from ..lab.picture import LINE
-
-    (x0, y0), (x1, y1) = points[-2:]
-    length = max(abs(x1 - x0), abs(y1 - y0))
-    dx, dy = (x1 - x0) / length, (y1 - y0) / length
-    xs, ys = zip(*points[:-1], (x1 - 0.2 * dx, y1 - 0.2 * dy), strict=True)
-    ax.plot(xs, ys, color=LINE, lw=1.5, ls="-", solid_joinstyle="round", zorder=1)
-    wings = [(x1 - 0.3 * dx + s * 0.13 * dy, y1 - 0.3 * dy + s * 0.13 * dx) for s in (-1, 1)]
-    ax.add_patch(Polygon([(x1, y1), *wings], facecolor=LINE, edgecolor="none", zorder=1))
 
 
 def box(ax, x, y, w, h, text):
@@ -165,16 +153,6 @@ def box(ax, x, y, w, h, text):
         FancyBboxPatch((x - w / 2, y - h / 2), w, h, boxstyle=style, facecolor=FROZEN, edgecolor=FAINT, zorder=2)
     )
     ax.text(x, y, text, ha="center", va="center", zorder=3)
-
-
-def plus(ax, x, y):
-    """Two ways meet, and are added."""
-    from matplotlib.patches import Circle
-
-    from ..lab.picture import LINE
-
-    ax.add_patch(Circle((x, y), 0.24, facecolor="white", edgecolor=LINE, lw=1.3, zorder=3))
-    ax.text(x, y - 0.02, "+", ha="center", va="center", fontsize=12, zorder=4)
 
 
 def hourglass(ax, x, y):
@@ -193,7 +171,7 @@ def detour(ax, x, y):
     """A bottleneck after something: u goes straight on underneath, f(u) is added.  Its plus is at x + 1.1."""
     hourglass(ax, x, y)
     arrow(ax, (x - 0.85, y), (x - 0.85, y - 0.72), (x + 1.1, y - 0.72), (x + 1.1, y - 0.24))
-    plus(ax, x + 1.1, y)
+    plus(ax, x + 1.1, y, PLUS)
 
 
 # ---- short trainings
