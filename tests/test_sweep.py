@@ -157,6 +157,18 @@ def test_a_point_where_every_curve_was_wrecked_has_no_mean():
     assert np.isnan(curves.mean(a=2))
 
 
+def wrecked_once(a, seed):
+    if seed == 1:
+        raise Diverged("the loss is nan")
+    return a + seed
+
+
+def test_a_cell_that_is_partly_wrecked_has_the_mean_of_the_others():
+    table = sweep(wrecked_once, {"a": [1, 2]}, jobs=1).table()
+    assert table.rows == [("2 (1 × 3)", "3 (2 × 4)")]
+    assert table.note == "×: a wrecked run; the mean is of the others"
+
+
 def loss_or_wreck(rate, a, seed):
     if a == 2:
         raise Diverged("the loss is nan")
