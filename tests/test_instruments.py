@@ -28,7 +28,6 @@ from minipeft import (
 from minipeft.course import check
 from minipeft.lab import (
     Table,
-    attention_map,
     attention_weights,
     changed,
     commonest_letter,
@@ -37,14 +36,10 @@ from minipeft.lab import (
     moved,
     nudge,
     off_zero,
-    plot_seeds,
-    prefix_map,
     prefix_share,
     products,
     samples,
-    show_writing,
     skills,
-    spectrum,
     write,
     written_by,
     wrong_gradients,
@@ -175,28 +170,6 @@ def test_a_prefix_that_words_write_does_what_the_words_do(ids):
     assert snapshot(model) == before
 
 
-def test_the_maps_say_what_they_show(ids):
-    model = peft(PrefixTuning(m=3))
-    picture = attention_map(model, ids[:1], layer=1, head=0, words=list("abcdef"), mark=[(3, 1)])
-    share = attention_weights(model, ids[:1])[1][0, 0, :, :3].sum(1).mean()
-    assert f"layer 1, head 0: virtual tokens {share:.2f}" in picture.alt
-    labels = [text.get_text() for text in picture.figure.axes[0].get_xticklabels()]
-    assert labels == [*"PPP", *"abcdef"]
-    assert len(attention_map(model, ids[:1]).figure.axes) == 4
-    assert len(attention_map(model, ids[0], layer=0, queries=slice(2, 4)).figure.axes[0].get_yticks()) == 2
-    shares = prefix_share(model, ids)
-    assert f"{shares[1, 1]:.2f}" in prefix_map({"λ": shares, "half": shares / 2}).alt
-    for wrong, said in (
-        ({"layer": 2}, "layer must be"),
-        ({"head": -1}, "head must be"),
-        ({"words": ["a"]}, "6 tokens"),
-    ):
-        with pytest.raises(ValueError, match=said):
-            attention_map(model, ids[:1], **wrong)
-    with pytest.raises(ValueError, match="one sequence"):
-        attention_map(model, ids)
-
-
 # Changes
 
 
@@ -237,20 +210,6 @@ def test_a_broken_delta_is_not_taken_for_a_layer_without_one(monkeypatch):
     monkeypatch.setattr(LoRALinear, "delta", lambda layer: layer.scaling * layer.A.data.T @ layer.B.data)
     with pytest.raises(ValueError, match="matmul"):
         deltas(model)
-
-
-def test_the_spectrum_of_lora_has_its_rank():
-    model = peft(LoRA(r=2))
-    picture = spectrum(model, "*.q_proj")
-    assert picture.alt.count("2 of 8 above rounding") == 2
-    axes = [ax for ax in picture.figure.axes if ax.get_visible()]
-    s = np.linalg.svd(deltas(model)["h.0.attn.q_proj"], compute_uv=False)
-    control, real = (line.get_ydata() for line in axes[0].lines)
-    np.testing.assert_allclose(real, s[:2])
-    assert np.linalg.norm(control) == pytest.approx(np.linalg.norm(s))
-    assert len(control) == 8
-    with pytest.raises(ValueError, match=r"'\*.k_proj' matches no matrix"):
-        spectrum(model, "*.k_proj")
 
 
 def test_changed_names_the_arrays_whose_bits_changed():
@@ -403,17 +362,6 @@ def test_what_the_commonest_letter_gives():
     assert commonest_letter("copy") > commonest_letter("plus")
 
 
-def test_tiles_are_dark_where_a_symbol_is_right(symbols):
-    kept = write(symbols, "near", 3)
-    picture = show_writing("near", {"base": symbols, "before": kept})
-    assert picture.alt.count(": 0 right") == 2
-    copy = show_writing("copy", symbols)
-    dark = [patch for patch in copy.figure.axes[0].patches if patch.get_facecolor()[:3] != (1, 1, 1)]
-    assert len(dark) == 24
-    with pytest.raises(ValueError, match="'other' was written for other sequences"):
-        show_writing("near", {"base": symbols, "other": write(symbols, "near", 3, seed=6)})
-
-
 def test_skills(symbols):
     table = skills({"base": symbols}, ("copy", "near"), n=16)
     ids, targets, _ = symbols_batch("copy", np.random.default_rng(7), 16)
@@ -465,20 +413,6 @@ def test_samples_that_cannot_be():
         samples(tiny_model(), "", tokens=Letters())
     with pytest.raises(TypeError, match="samples needs a model"):
         samples({"base": "english"}, "a", tokens=Letters())
-
-
-# Pictures of seeds
-
-
-def test_every_seed_is_drawn():
-    picture = plot_seeds({"A": [0.5, 0.75, np.nan], "B": [0.25, 0.25, 0.5]}, ylabel="exact", format=".0%")
-    assert "A: mean 62% (50%, 75%, wrecked)" in picture.alt
-    assert [text.get_text() for text in picture.figure.axes[0].get_xticklabels()] == ["A\n(1 wrecked)", "B"]
-    curves = plot_seeds({"A": [[4.0, 2.0, 1.0], [4.0, 2.0]], "B": [[1.0, 1.0, 1.0]]}, level={"guessing": 2.77})
-    assert "A: from 4 to 2, seeds 2 to 2" in curves.alt
-    assert len(curves.figure.axes[0].lines) == 2 + 1 + 1 + 1 + 1
-    with pytest.raises(ValueError, match="results need"):
-        plot_seeds({"A": np.ones((2, 2, 2))})
 
 
 # The blanks of a lesson
