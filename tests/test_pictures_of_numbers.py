@@ -249,9 +249,8 @@ def test_the_blue_part_of_a_square_is_the_share_that_is_trained():
 
 
 def test_each_wall_has_its_rank(monkeypatch):
-    learned = Sweep(
-        ["r"], [{"r": 1}, {"r": 16}], (0,), [({"r": r}, 0, {"right": [0.0, r / 40, r / 20]}) for r in (1, 16)]
-    )
+    rows = [({"r": r}, 0, {"right": [0.0, r / 40, r / 20]}) for r in (1, 16)]
+    learned = Sweep(["r"], [point for point, _, _ in rows], (0,), rows)
     monkeypatch.setattr(lesson_07, "sweep", lambda *arguments, **options: learned)
     left, right = lesson_07.wall_or_slowness(steps=20, stop=10).figure.axes
     for r, line in zip((1, 3, 6), left.lines, strict=True):
