@@ -244,7 +244,7 @@ def test_half_a_unit_of_rounding_is_all_that_float16_costs(monkeypatch):
     for (path, p), (_, before) in zip(model.named_parameters(), start.named_parameters(), strict=True):
         stored = p.data.astype("float16")
         assert np.array_equal(stored, p.data), path
-        assert (np.abs(p.data - before.data) <= np.abs(np.spacing(stored), dtype="f4") / 2).all(), path
+        assert (np.abs(p.data - before.data) <= np.spacing(np.abs(stored)).astype("f4") / 2).all(), path
 
 
 def test_a_base_is_the_same_in_both_precisions():
