@@ -8,6 +8,9 @@ Every function can be opened from the lesson: inspect.getsource(tools.moon).
 import numpy as np
 
 from ..lab.drawing.shapes import BACK, INK, Pen, numeral
+from ..lab.gradcheck import nudge
+from ..lab.picture import COLORS, FROZEN, Picture, canvas
+from ..model.functional import gelu
 from . import check
 
 ARRAYS = ("W1", "b1", "g", "s", "W2", "b2", "W3", "b3")  # the arrays of the network that paints, in its order
@@ -18,8 +21,6 @@ ARRAYS = ("W1", "b1", "g", "s", "W2", "b2", "W3", "b3")  # the arrays of the net
 
 def draw_chain():
     """Three layers, forward and back: what each is handed, what it hands on, and empty boxes for its slopes."""
-    from ..lab.picture import Picture
-
     layers = [
         ("Linear", "y = x W + b", ["dW = ?", "db = ?", "dx = ?"]),
         ("GELU", "y = x g(x)", ["dx = ?"]),
@@ -63,8 +64,6 @@ def draw_net(x, W, dy):
 
     Shapes: x (1, 2), W (2, 2), dy (1, 2)
     """
-    from ..lab.picture import FROZEN, Picture
-
     y, dx = x @ W, dy @ W.T
     pen = Pen(700, 190)
     for start, back in ((0, False), (360, True)):
@@ -102,8 +101,6 @@ def show_paintings(paintings, right=None):
 
     right: what was wanted, for the share of points on the right side of 1/2 that stands below each.
     """
-    from ..lab.picture import Picture, canvas
-
     figure, axes = canvas(1.72 * len(paintings), 2.05, 1, len(paintings), squeeze=False)
     said = []
     for ax, (label, grey) in zip(axes[0], paintings.items(), strict=True):
@@ -124,8 +121,6 @@ def show_paintings(paintings, right=None):
 
 def plot_steps(curves, steps):
     """The error of a gradient check against its step h, both axes by powers of ten: {label: errors (steps,)}."""
-    from ..lab.picture import COLORS, Picture, canvas
-
     figure, ax = canvas(8.2, 3.9)
     dashes, said = ["-", "--", "-.", (0, (1, 1)), (0, (6, 1, 1, 1, 1, 1))], []
     for (label, errors), color, dash in zip(curves.items(), [*COLORS[:3], "#000000", "#7a7a7a"], dashes, strict=False):
@@ -171,15 +166,12 @@ def norm_example(N=4, D=3):
 
 def slope_table(function, x):
     """Row i: how steeply each number that function(x) returns changes when number i of x rises, by nudging."""
-    from ..lab import nudge
-
     columns = [nudge(lambda j=j: function(x)[j], x) for j in range(len(x))]
     return np.stack(columns, axis=1)
 
 
 def check_linear(x, W, b, dy, **given):
     """Compare dW, db, dx of y = x W + b with what nudging measures; a line for each."""
-    from ..lab import nudge
 
     def loss():
         return (dy * (x @ W + b)).sum()
@@ -191,9 +183,6 @@ def check_linear(x, W, b, dy, **given):
 
 def check_slope(x, **given):
     """Compare the slope of GELU at the numbers x with what nudging measures."""
-    from ..lab import nudge
-    from ..model.functional import gelu
-
     c = np.sqrt(2 / np.pi)
     t = np.tanh(c * (x + 0.044715 * x**3))
     slips = {"that is one of the two ways: x also stands inside g": 0.5 * (1 + t),
@@ -204,7 +193,6 @@ def check_slope(x, **given):
 
 def check_norm(x, g, b, dy, **given):
     """Compare dx, dg, db of LayerNorm (ε = 0) with what nudging measures."""
-    from ..lab import nudge
 
     def xhat():
         return (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)

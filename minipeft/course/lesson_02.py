@@ -6,8 +6,13 @@ Every function can be opened from the lesson: inspect.getsource(tools.check).
 """
 
 import numpy as np
+from matplotlib.patches import Rectangle
 
+from ..lab.charts import plot_lines
 from ..lab.drawing.shapes import BACK, INK, QUIET, Pen, blank, numeral
+from ..lab.gradcheck import nudge
+from ..lab.heads import attention_weights
+from ..lab.picture import FAINT, TRAINED, Picture, canvas
 from ..lab.symbols import write
 from ..lab.table import Table
 from ..methods.wrapper import Wrapper
@@ -16,11 +21,12 @@ from ..model.functional import softmax
 from ..model.gpt2 import GPT2, GPT2Config
 from ..model.module import Module
 from ..training.bases import load_base
-from ..training.data import LENGTH, SEP, chance_batch, new_sequences, symbols_batch, symbols_batches
+from ..training.data import LENGTH, SEP, TASKS, chance_batch, new_sequences, symbols_batch, symbols_batches
 from ..training.evaluation import evaluate
 from ..training.loop import fit
 from ..training.optimizers import AdamW
 from . import check as checks
+from . import starmap
 
 ROWS = (150, 94, 38)  # heights of the three tokens in the picture, in points
 
@@ -33,8 +39,6 @@ def draw_query(solved=False, numbers=None):
 
     numbers: {"q", "k", "v", "do": arrays of one number a token}, to write numbers in the boxes and on the arrows
     """
-    from ..lab.picture import Picture
-
     pen, found = Pen(828, 230), pencil(**numbers) if numbers else None
     pen.axes.set_ylim(-8, 222)
     forward(pen, 0, found)
@@ -69,8 +73,6 @@ def text_of(array):
 
 def stations(pen, x, found):
     """The query, the keys and the values, where they stand in both panels."""
-    from ..lab.picture import TRAINED
-
     pen.box(x + 4, 80, 34, 28, "white", INK)
     pen.text(x + 21, 94, text_of(found["q"]) if found else "q", 11.5)
     pen.text(x + 21, 117, "query", 9, QUIET)
@@ -154,8 +156,6 @@ def slope_table(function, z):
 
     Shapes: z, function(z) (1, S); the table (S, S)
     """
-    from ..lab import nudge
-
     return np.stack([nudge(lambda u=u: function(z)[0, u], z)[0] for u in range(z.shape[1])], axis=1)
 
 
@@ -167,8 +167,6 @@ def example(T=2, S=4, K=3, V=5):
 
 def check(**given):
     """Compare dv, dp, dz, dq, dk, for the arrays of example() and the loss Σ do ⊙ o, with what nudging measures."""
-    from ..lab import nudge
-
     q, k, v, do = example()
     c = q.shape[1] ** -0.5
     z = c * q @ k.T
@@ -196,8 +194,6 @@ def check(**given):
 
 def plot_scale(keys=16, queries=400):
     """The slope that reaches random queries, the median of them, against the width K, with the scale and without."""
-    from ..lab.charts import plot_lines
-
     rng, widths = np.random.default_rng(0), [4**n for n in range(1, 6)]
     found = {"with 1/√K": [], "without": []}
     for K in widths:
@@ -217,10 +213,6 @@ def plot_scale(keys=16, queries=400):
 
 def draw_shares(p):
     """A table of shares (T, S): the darker, the larger; a share that the mask took is an empty, hatched place."""
-    from matplotlib.patches import Rectangle
-
-    from ..lab.picture import FAINT, Picture, canvas
-
     T, S = p.shape
     figure, ax = canvas(0.72 * S + 1.3, 0.42 * T + 0.5)
     for (t, s), share in np.ndenumerate(p):
@@ -284,8 +276,6 @@ def copies(model, n=3, seed=5):
 
 def one_sequence(task, word="flamingo"):
     """The 17 tokens `task x1 ... x8 SEP y1 ... y7` of a word of eight different letters from a to p, (1, 17)."""
-    from ..training.data import TASKS
-
     x = np.array([[ord(letter) - ord("a") for letter in word]])
     token, rule = TASKS[task]
     return np.hstack([[[token]], x, [[SEP]], rule(x)[:, :7]])
@@ -301,8 +291,6 @@ def share_table(model, n=200):
 
     diagonal: on the letter to copy next; anti: on the letter to write next in reverse order; task: on the task token.
     """
-    from ..lab.heads import attention_weights
-
     rows, line, found = np.arange(9, 17), np.arange(1, 9), {}
     for task in ("copy", "reverse"):
         ids = symbols_batch(task, np.random.default_rng(5), n)[0]
@@ -424,8 +412,6 @@ def train_backwards(gradients, seeds=(0, 1, 2)):
 
     gradients: a function of a layer that returns the error of its gradients; its answer stands in the last column
     """
-    from . import starmap
-
     cases = [(name, seed) for name in BACKWARDS for seed in seeds]
     losses = dict(zip(cases, starmap(copy_loss, cases), strict=True))
     rows = []

@@ -4,6 +4,7 @@ Nothing here is needed to understand LoRA, but for the three layers of *Break it
 """
 
 import numpy as np
+from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from ..lab.drawing.shapes import arrow, numeral, plus
 from ..lab.gradcheck import nudge
@@ -56,8 +57,6 @@ def panel(axes, title, left, right):
 
 def matrices(axes, numbers):
     """W, A and B where they stand in both panels."""
-    from matplotlib.patches import Rectangle
-
     places = {"W": (6.0, 5.3, 2.6, 2.6), "A": (3.5, 1.7, 0.62, 2.6), "B": (7.3, 1.7, 2.6, 0.62)}
     for name, (x, y, w, h) in places.items():
         face, ink = (FROZEN, "black") if name == "W" else (TRAINED, "white")
@@ -76,8 +75,6 @@ def value(axes, numbers, name, x, y, side="center", color=LINE):
 
 def found_box(axes, x, y, text):
     """A slope that was looked for."""
-    from matplotlib.patches import FancyBboxPatch
-
     lines = text.split("\n")
     w, h = 0.5 + 0.27 * max(map(len, lines)), 0.2 + 0.55 * len(lines)
     axes.add_patch(FancyBboxPatch((x - w / 2, y - h / 2), w, h, boxstyle="round,pad=0,rounding_size=0.12",

@@ -2,7 +2,12 @@
 
 import numpy as np
 
+from ..lab.charts import label_ends
+from ..lab.drawing.lanes import LOW, PAGE, RIGHT, ROOM, lora_backward, lora_forward, sides
+from ..lab.drawing.shapes import BACK, INK, Pen
 from ..lab.gradcheck import nudge
+from ..lab.picture import COLORS, FAINT, LINE, STYLES, Picture, canvas
+from ..lab.table import Table
 from ..methods import LoRA, get_peft_model
 from ..methods.lora import LoRALinear
 from ..model import Dropout, Module, chain, cross_entropy
@@ -11,14 +16,11 @@ from ..training import AdamW, evaluate, fit, load_base, symbols_batch
 from ..training.data import SYMBOLS, new_sequences
 from ..training.optimizers import constant
 from . import check as checks
+from . import starmap
 
 
 def draw_dropped():
     """LoRA's two lanes with a mask M in front of A: it stands on the blue lane only, forward and back."""
-    from ..lab.drawing.lanes import LOW, PAGE, RIGHT, ROOM, lora_backward, lora_forward, sides
-    from ..lab.drawing.shapes import BACK, INK, Pen
-    from ..lab.picture import Picture
-
     pen, names = Pen(*PAGE), ("d_in", "d_out", "r")
     sizes, before_A = sides(*names), 62
     lora_forward(pen, 0, sizes, names)
@@ -137,9 +139,6 @@ def noisy_labels(n, p, seed, rank=16, noise=0.3):
 
 def plot_noisy(*sweeps):
     """The loss on unseen sequences along the steps, a panel for each sweep of noisy_labels, a line for each p."""
-    from ..lab.charts import label_ends
-    from ..lab.picture import COLORS, FAINT, LINE, STYLES, Picture, canvas
-
     figure, axes = canvas(9.2, 3.5, 1, len(sweeps), sharey=True)
     said = []
     for ax, found in zip(axes, sweeps, strict=True):
@@ -168,8 +167,6 @@ def plot_noisy(*sweeps):
 def table_noisy(*sweeps):
     """What the curves end with, means over the seeds: losses on seen and unseen ones, the lowest mean on the way, how sure
     the model is, and the share of clean ones that is right, with each seed."""
-    from ..lab.table import Table
-
     rows, extra = [], {}
     for found in sweeps:
         for point in found.points:
@@ -184,9 +181,6 @@ def table_noisy(*sweeps):
 
 def cost_of_bugs(seeds=range(4)):
     """A Table: the loss on unseen sequences of models trained with p = 0.2, as they are, and with two bugs."""
-    from ..lab.table import Table
-    from . import starmap
-
     losses = np.array(starmap(losses_with_bugs, [(seed,) for seed in seeds]))
     rows = [(name, f"{each.mean():.2f}", " ".join(f"{one:.2f}" for one in each))
             for name, each in zip(("right", "left on at test", "no 1/(1 − p)"), losses.T, strict=True)]  # fmt: skip

@@ -3,8 +3,10 @@
 from copy import deepcopy
 
 import numpy as np
+from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
 
 from ..lab.drawing.shapes import arrow, plus
+from ..lab.picture import FAINT, FROZEN, TRAINED, Picture, canvas
 from ..methods.adapter import ParallelAdapter, SequentialAdapter
 from ..methods.wrapper import Beside, Wrapper
 from ..model.functional import gelu
@@ -19,10 +21,6 @@ PLUS = 0.24  # radius of a plus
 
 def draw_adapter(model, number=0):
     """One block of a model, lying on its side, and one of its adapters enlarged: frozen parts grey, trained ones blue."""
-    from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
-
-    from ..lab.picture import FAINT, FROZEN, TRAINED, Picture, canvas
-
     figure, ax = canvas(9.4, 3.95)
     ends = block_on_its_side(ax, model, number)
     block, d = innermost(model.h[number]), model.config.n_embd
@@ -61,8 +59,6 @@ def draw_adapter(model, number=0):
 
 def draw_places(models, number=0):
     """A block of each model, lying on its side, one below the other, with its name.  models: {name: model}"""
-    from ..lab.picture import Picture, canvas
-
     tops = [3.75 if kind_of(innermost(one.h[number]).mlp) == "beside" else 2.5 for one in models.values()]
     lows = [-0.95 if kind_of(one.h[number]) else -0.45 for one in models.values()]
     ratios = [top - low for top, low in zip(tops, lows, strict=True)]
@@ -144,10 +140,6 @@ def block_on_its_side(ax, model, number):
 
 def box(ax, x, y, w, h, text):
     """A frozen part: a grey box with its name."""
-    from matplotlib.patches import FancyBboxPatch
-
-    from ..lab.picture import FAINT, FROZEN
-
     style = "round,pad=0,rounding_size=0.14"
     ax.add_patch(
         FancyBboxPatch((x - w / 2, y - h / 2), w, h, boxstyle=style, facecolor=FROZEN, edgecolor=FAINT, zorder=2)
@@ -157,10 +149,6 @@ def box(ax, x, y, w, h, text):
 
 def hourglass(ax, x, y):
     """A bottleneck in small: wide, narrow, wide."""
-    from matplotlib.patches import Polygon
-
-    from ..lab.picture import TRAINED
-
     for s in (-1, 1):
         corners = [(x + s * 0.62, y - 0.5), (x + s * 0.62, y + 0.5), (x + s * 0.1, y + 0.14), (x + s * 0.1, y - 0.14)]
         ax.add_patch(Polygon(corners, facecolor=TRAINED, edgecolor="#00406a", lw=1, zorder=3))

@@ -1,12 +1,16 @@
 """What lesson 12 calls: its pictures, the checks of its blanks, and what it tries out."""
 
 import re
+from fractions import Fraction
 
 import numpy as np
+from matplotlib.patches import Rectangle
 
 from ..generation import generate
+from ..lab.charts import shade
 from ..lab.gradcheck import nudge
 from ..lab.heads import attention_weights
+from ..lab.picture import COLORS, TRAINED, Picture, canvas
 from ..lab.symbols import write
 from ..methods.prefix import ShiftedPositions
 from ..methods.wrapper import Wrapper, wrap
@@ -26,12 +30,6 @@ INK, GREY, BACK, COLD = "#222222", "#6f6f6f", "#B34700", "#f1f1f1"
 
 def draw_shares(rows):
     """A bar of length 1 for each row, cut into shares.  rows: {label: weights}, the prefix' first, or 0."""
-    from fractions import Fraction
-
-    from matplotlib.patches import Rectangle
-
-    from ..lab.picture import TRAINED, Picture, canvas
-
     figure, ax = canvas(9.0, 0.55 * len(rows) + 0.3)
     said = []
     for i, (label, weights) in enumerate(rows.items()):
@@ -176,11 +174,6 @@ def plot_moved(prefixes, places, n=64):
 
     prefixes: {label: (model, place where it was trained)}.  Returns a Picture.
     """
-    from matplotlib.patches import Rectangle
-
-    from ..lab.charts import shade
-    from ..lab.picture import Picture, canvas
-
     places = list(places)
     found = {f"{task}, base": shares for task, shares in base_when_moved(places, n=n).items()}
     found |= {label: exact_when_moved(model, "near", places, n) for label, (model, _) in prefixes.items()}
@@ -245,8 +238,6 @@ def compare(sweeps, level):
 
     sweeps: what `sweep` returned, with the settings method and lr.  level: what guessing gives.  Returns a Picture.
     """
-    from ..lab.picture import COLORS, Picture, canvas
-
     rows = [
         (label, 100 * one.values("right letters", **point), one.mean("exact", **point))
         for one in sweeps

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+from matplotlib.patches import Rectangle
 
 from ..lab.drawing.shapes import arrow
 from ..lab.ledger import count_parameters
@@ -51,8 +52,6 @@ def draw_rows():
 
 
 def tile(ax, x, y, w, h, face, edge, style="-"):
-    from matplotlib.patches import Rectangle
-
     ax.add_patch(Rectangle((x, y), w, h, facecolor=face, edgecolor=edge, lw=1, linestyle=style))
 
 
