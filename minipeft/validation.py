@@ -1,6 +1,11 @@
-"""Whether a setting is a number of the right kind; the caller says what is wrong in its own words."""
+"""Whether a setting is of the right kind; the caller says what is wrong in its own words."""
 
 import numpy as np
+
+
+def is_bool(value):
+    """True for True and False, Python's or NumPy's; 0 and 1 are whole numbers."""
+    return isinstance(value, (bool, np.bool_))
 
 
 def is_whole(value, low=-np.inf, high=np.inf):

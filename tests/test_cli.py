@@ -5,17 +5,30 @@ import re
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from minipeft.__main__ import COMMANDS, main
-from minipeft.commands import bench
+from minipeft.commands import bench, finetune, tour
 from minipeft.files import read_npz
 from minipeft.interop.peft_methods import translation
+from minipeft.lab.ledger import count_parameters
+from minipeft.lab.memorised import copied
 from minipeft.methods import METHODS, LoRA, load_adapter
 from minipeft.methods.wrapper import wrappers_of
-from minipeft.training import load_base, load_tokens, read_text
+from minipeft.training import (
+    evaluate,
+    fit,
+    load_base,
+    load_tokens,
+    read_text,
+    split_lines,
+    text_batches,
+    text_windows,
+    train_step,
+)
 
 
 @pytest.fixture
@@ -57,9 +70,19 @@ def test_the_module_runs_as_a_program():
     assert done.stderr.strip() == "minipeft inspect: there is no file nothing.npz"
 
 
-def test_the_tour_prints_its_table_and_draws_its_figure(run, tmp_path):
-    status, out, _ = run("tour", "--steps", 12)
+def test_the_tour_trains_and_measures_on_different_sentences(run, tmp_path, monkeypatch):
+    trained_on, told = [], []
+    print_table = tour.print_table
+    monkeypatch.setattr(tour, "read_text", lambda name: read_text(name)[:9000])
+    monkeypatch.setattr(tour, "text_batches", lambda ids, T, N: trained_on.append(ids) or text_batches(ids, T, N))
+    monkeypatch.setattr(tour, "print_table", lambda rows, *before: told.append(before) or print_table(rows, *before))
+    status, out, _ = run("tour", "--steps", 4)
     assert status == 0
+    tokens, base = load_tokens(), load_base("english", "float32")
+    train, held_out = split_lines(read_text("climate")[:9000])
+    assert [ids.tolist() for ids in trained_on] == 5 * [tokens.encode(train).tolist()]
+    texts = held_out, read_text("conversation")[:9000]
+    assert told == [tuple(tour.Text(text, tokens).bits(base) for text in texts)]
     for label in ("lora", "adapter", "prefix", "prompt", "full"):
         assert len([line for line in out.splitlines() if line.startswith(label + " ")]) == 2
     assert out.count("bitwise the same") == 5
@@ -69,6 +92,61 @@ def test_the_tour_prints_its_table_and_draws_its_figure(run, tmp_path):
     assert " ".join(before).split() != " ".join(after).split()
     assert max(map(len, out.splitlines())) <= 120
     assert (tmp_path / "tour.png").read_bytes().startswith(b"\x89PNG")
+
+
+class Careless(LoRA):
+    """Moves the base, which no method may."""
+
+    def after_step(self, model, step, steps):
+        model.wpe.weight.data[0] += 1
+
+
+@pytest.mark.parametrize(("method", "base"), [(LoRA(r=2), "bitwise the same"), (Careless(r=2), "CHANGED")])
+def test_a_row_of_the_tour_is_what_was_measured(method, base, monkeypatch):
+    runs, tokens, text = [], load_tokens(), read_text("climate")[:3000]
+    first, samples = text.splitlines()[0], iter([read_text("conversation")[:200], text[:200]])
+
+    def noted(model, *words, **options):
+        runs.append((model, fit(model, *words, **options)))
+        return runs[0][1]
+
+    monkeypatch.setattr(tour, "fit", noted)
+    monkeypatch.setattr(tour, "write", lambda *words, **options: next(samples))
+    new, old, args = tour.Text(text, tokens), tour.Text(first * 9, tokens), SimpleNamespace(steps=2, seed=0)
+    row = tour.one_method("mine", method, "The", tokens.encode(text), new, old, args)
+    ((model, history),) = runs
+    assert row["base"] == base
+    assert row["trained"] == sum(p.data.size for _, p in model.named_parameters() if p.requires_grad)
+    assert row["share"] == row["trained"] / sum(p.data.size for _, p in load_base("english").named_parameters())
+    assert (row["bits"][-1], row["old"]) == pytest.approx((new.bits(model), old.bits(model)))
+    assert row["ms"] == 1000 * np.median(history.seconds)
+    assert row["sample_after"].startswith(first)
+    assert row["copied"] > 0.5 > copied(tokens.encode(row["sample_before"]), tokens.encode(text))[0]
+
+
+ROW = {
+    "label": "lora", "trained": 12345, "share": 0.0234, "bits": [9.0, 1.25], "old": 1.75, "copied": 0.25, "ms": 12.3,
+    "activations": 3_140_000, "optimizer": 5600, "base": "bitwise the same",
+    "sample_before": "The sea is what I said.", "sample_after": "The sea is warm, and the wind is cold.",
+}  # fmt: skip
+TABLE = """\
+            trained   share  climate, held out     chats     by   ms a  activa-   optim-
+            numbers           bits a character      lost  heart   step tions MB  izer kB  base
+lora         12,345   2.34%    2.000 -> 1.250     +0.250    25%     12      3.1      5.6  bitwise the same
+"""
+SAMPLES = """\
+      the base                    after training
+lora  The sea is what I said.   | The sea is warm, and the
+                                | wind is cold.
+"""
+
+
+def test_the_table_and_the_samples_of_the_tour(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    tour.print_table([ROW], 2.0, 1.5)
+    assert capsys.readouterr().out.partition("\nchats lost:")[0] == TABLE
+    tour.print_samples([ROW])
+    assert capsys.readouterr().out == f"{SAMPLES}\n"
 
 
 def test_the_tour_refuses_a_folder_that_is_not_there(run):
@@ -129,19 +207,39 @@ def test_every_method_is_trained_looked_at_and_goes_to_peft_and_back_or_says_why
     status, out, _ = run("inspect", "there")
     assert status == 0
     assert ("ΔW = s A B" in out) == (said.types[0] == "LORA" and not said.variant.get("use_dora", False))
-    assert run("import", "there", "--base", "english", "--to", "b.npz")[0] == 0
+    status, out, _ = run("import", "there", "--base", "english", "--to", "b.npz")
+    assert status == 0
+    assert f"\ntrained: {sum(array.size for array in arrays.values()):,} numbers; base: english\n" in out
     ids = np.arange(40)[None] % 96
     (one, _), (other, _) = (load_adapter(load_base("english"), name)(ids) for name in ("a.npz", "b.npz"))
     assert abs(one - other).max() < 1e-4 * abs(one).max()
     assert abs(one - load_base("english")(ids)[0]).max() > 1e-3 * abs(one).max()
 
 
-def test_finetune_improves_the_held_out_text(run, text):
+def test_finetune_improves_the_held_out_text_and_says_by_how_much(run, text, monkeypatch):
+    trained_on, histories, tokens = [], [], load_tokens()
+
+    def noted(*words, **options):
+        histories.append(fit(*words, **options))
+        return histories[0]
+
+    monkeypatch.setattr(finetune, "text_batches", lambda ids, T, N: trained_on.append(ids) or text_batches(ids, T, N))
+    monkeypatch.setattr(finetune, "fit", noted)
     _, out, _ = run("finetune", text, "--steps", 30, "--length", 60)
-    before, after = (float(word) for word in out.split("held-out text: ")[1].split(" bits")[0].split(" -> "))
-    assert after < before - 0.05
-    perplexity = re.search(r"perplexity a token: ([\d.]+) -> ([\d.]+), best", out)
-    assert float(perplexity[2]) < float(perplexity[1])
+    train, held_out = (tokens.encode(part) for part in split_lines(text.read_text(encoding="utf-8")))
+    assert [ids.tolist() for ids in trained_on] == [train.tolist()]
+    base, tuned = load_base("english", "float32"), load_adapter(load_base("english", "float32"), "adapter.npz")
+    before, after = (evaluate(model, text_windows(held_out, 60, 16)) for model in (base, tuned))
+    best = before._replace(loss=min(histories[0].val_loss))
+    measured = tokens.decode(held_out[1 : before.tokens + 1])
+    bits = [one.bits_a_character(measured) for one in (before, after, best)]
+    assert bits[1] < bits[0] - 0.05
+    assert "held-out text: {:.3f} -> {:.3f} bits a character, best of the run {:.3f}\n".format(*bits) in out
+    perplexity = [one.perplexity for one in (before, after, best)]
+    assert "perplexity a token: {:.1f} -> {:.1f}, best of the run {:.1f}; ".format(*perplexity) in out
+    trained = sum(array.size for array in read_npz("adapter.npz", "adapter")[1].values())
+    total = trained + sum(p.data.size for _, p in base.named_parameters())
+    assert f"\ntrains {trained:,} of {total:,} numbers ({trained / total:.2%})\n" in out
 
 
 def test_finetune_goes_on_from_a_checkpoint(run, text):
@@ -181,6 +279,11 @@ def test_generate_says_what_was_learned_by_heart(run, tmp_path):
     assert out.splitlines()[-1].startswith("The sea is warm and the wind comes")
     (tmp_path / "other.txt").write_text("Nothing of it stands here.\n")
     assert "\n0% of it stands" in run("generate", *prompt, "--check", "other.txt")[1]
+    (tmp_path / "short.txt").write_text(
+        "The sea is warm.\nThe wind is cold.\n" * 2
+    )  # copied are lines, not their order
+    short = run("generate", "--prompt", "The sea is warm.\nThe wind is cold.\n", "--length", 1, "--check", "short.txt")
+    assert "\n0% of it stands" in short[1]
     status, _, err = run("generate", *prompt, "--check", "none.txt")
     assert status == 1
     assert "none.txt cannot be read" in err
@@ -297,22 +400,67 @@ def test_an_interrupted_command_says_so(run, monkeypatch):
 
 
 def test_bench_measures_each_contestant_in_its_own_process(run, monkeypatch):
+    started = []
+
+    def start(command, env, **options):
+        started.append((command[command.index("--threads") :], env["OPENBLAS_NUM_THREADS"]))
+        assert command[:4] == [sys.executable, "-m", "minipeft", "bench"]
+        return subprocess.CompletedProcess(command, 0, '{"ms": 2.0, "peak_mb": 3.0}', "")
+
     monkeypatch.setattr(bench, "TORCH", ("a_module_that_nobody_has",))
-    status, out, _ = run("bench", "--sizes", "tiny", "--turns", 1)
+    monkeypatch.setattr(bench.subprocess, "run", start)
+    monkeypatch.delattr(bench, "measure")  # what would measure in this process
+    status, out, _ = run("bench", "--sizes", "tiny", "gpt2", "--turns", 1, "--threads", 4)
     assert status == 0
     assert "minipeft is timed alone" in out
-    row = next(line for line in out.splitlines() if line.startswith("tiny")).split()
-    assert all(float(value) > 0 for value in (row[1], row[2], row[3], row[4]))
+    expected = []
+    for size, workers, blas in ("tiny", "1", "4"), ("gpt2", "4", "1"):
+        for who in "lora", "full":
+            expected.append((["--threads", "4", "--workers", workers, "--one", who, size], blas))
+    assert started == expected
+    bench.measure_apart("torch", "gpt2", 4, 4)
+    assert started[-1][1] == "4"  # torch shares the batch out by itself
 
 
-@pytest.mark.parametrize("who", ["lora", "full"])
-def test_a_bench_step_trains_what_it_says(who, run, monkeypatch):
+def test_a_row_of_bench_has_medians_of_the_turns_and_of_their_ratios(capsys):
+    def turn(*numbers):
+        return {who: {"ms": ms, "peak_mb": mb} for who, ms, mb in zip(("lora", "full", "torch"), *numbers, strict=True)}
+
+    turns = [turn((3, 4, 30), (10, 40, 80)), turn((6, 10, 20), (20, 50, 20)), turn((9, 9, 10), (30, 60, 60))]
+    bench.print_row("tiny", turns, True)
+    bench.print_row("tiny", turns, False)
+    with_torch, alone = (" ".join(line.split()) for line in capsys.readouterr().out.splitlines())
+    assert with_torch == "tiny 6.0 20 9.0 50 20.0 60 0.75 0.30 0.50"
+    assert alone == "tiny 6.0 20 9.0 50 - 0.75"
+
+
+def test_bench_times_the_steps_after_the_warm_up(monkeypatch):
+    clock, seconds = [0.0], iter([50, 60, 1, 3, 8])
+
+    def step(*words):
+        return lambda: lambda: clock.__setitem__(0, clock[0] + next(seconds))
+
+    monkeypatch.setattr(bench, "numpy_step", step)
+    monkeypatch.setitem(bench.WORK, "tiny", (2, 3))
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    assert bench.measure("lora", "tiny")["ms"] == 3000
+
+
+@pytest.mark.parametrize(("who", "trained"), [("lora", 2 * 8 * (8 + 8)), ("full", 11 * 8 + 4 * 8 + 12 * 8**2 + 15 * 8)])
+def test_a_bench_step_trains_what_it_says(who, trained, run, monkeypatch):
+    seen = []
+
+    def counted(model, *words, **options):
+        seen.append(count_parameters(model)[0])
+        return train_step(model, *words, **options)
+
+    monkeypatch.setattr("minipeft.training.train_step", counted)
     monkeypatch.setitem(bench.SIZES, "tiny", (11, 4, 8, 2, 1, 2))
     monkeypatch.setitem(bench.WORK, "tiny", (1, 2))
-    status, out, _ = run("bench", "--one", who, "tiny")
+    status, out, _ = run("bench", "--threads", 1, "--workers", 1, "--one", who, "tiny")
     assert status == 0
     assert set(json.loads(out)) == {"ms", "peak_mb"}
-    assert np.isfinite(json.loads(out)["ms"])
+    assert seen == 3 * [trained]
 
 
 def test_bench_says_which_contestant_failed(run, monkeypatch):

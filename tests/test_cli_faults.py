@@ -38,6 +38,7 @@ from minipeft.commands.settings import explained
 from minipeft.commands.text import lost
 from minipeft.files import NotWritten, read_npz, write_npz
 from minipeft.interop import load_gpt2
+from minipeft.methods.wrapper import wrappers_of
 from minipeft.training import read_text
 
 SHORT = ("--steps", "3", "--length", "40")  # of a finetune that is over at once
@@ -202,8 +203,8 @@ def test_what_the_same_command_wrote_is_written_over(run, tmp_path):
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_a_figure_is_written_in_each_format_and_known_again(suffix, tmp_path):
+    from minipeft.commands.tour_figure import tour_figure
     from minipeft.files import FileError
-    from minipeft.lab.plots import tour_figure
 
     step = {"val_step": [0, 1], "trained": 100, "share": 0.1}
     rows = [{"label": "LoRA", "bits": [3.0, 2.0], **step}, {"label": "full", "bits": [3.0, 1.0], **step}]
@@ -502,20 +503,22 @@ def test_the_samples_of_finetune_read_so_too(make, lines, run, gpt2, tmp_path):
 # ---- 5: what is shown of more
 
 
-def test_inspect_says_how_many_singular_values_there_are(run):
-    adapter("wide.npz", r=16)
-    adapter("narrow.npz", r=3)
-    _, wide, _ = run("inspect", "wide.npz")
-    _, narrow, _ = run("inspect", "narrow.npz")
-    wide, narrow = (text.split("singular values")[1].splitlines() for text in (wide, narrow))
-    assert "8 largest" in wide[0]
-    for line in wide[1:]:
-        assert line.split()[2] == "16"
-        assert line.endswith("and 8 smaller")
-        assert len(line.partition("  16  ")[2].partition("  and ")[0].split()) == 8
-    for line in narrow[1:]:
-        assert line.split()[2] == "3"
-        assert len(line.split()) == 6
+@pytest.mark.parametrize("rslora", [False, True])
+@pytest.mark.parametrize(("r", "end"), [(16, "  and 8 smaller"), (3, "")])
+def test_inspect_measures_every_array_and_shows_the_beginning_of_each_spectrum(r, end, rslora, run):
+    adapter("a.npz", r=r, rslora=rslora)
+    _, out, _ = run("inspect", "a.npz")
+    assert "singular values (the 8 largest at most)\n" in out
+    layers = wrappers_of(load_adapter(load_base("english", "float32"), "a.npz"))
+    assert layers
+    for path, layer in layers:
+        for name, p in layer.own_parameters():
+            shape = "{} × {}".format(*p.data.shape)
+            row = f"{path}.{name}  {shape:>12}  {np.linalg.norm(p.data):9.4f}  {abs(p.data).max():9.4f}\n"
+            assert row in out
+        values = np.linalg.svd(layer.delta(), compute_uv=False)
+        shown = "  ".join(f"{value:.3f}" for value in values[: min(r, 8)])
+        assert f"  {np.linalg.norm(layer.delta()):9.4f}  {r:4}  {shown}{end}\n" in out.partition(f"\n{path} ")[2]
 
 
 def test_a_fingerprint_that_is_cut_says_so(run):

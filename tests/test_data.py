@@ -15,6 +15,7 @@ from minipeft.training import (
     Evaluation,
     Tokens,
     base_names,
+    bases,
     evaluate,
     load_base,
     load_tokens,
@@ -234,9 +235,16 @@ def test_english_reads_conversations_better_than_climate_and_as_its_card_says():
     assert bits(plain_english()[1]) == pytest.approx(stated, abs=2e-3)
 
 
-def test_half_a_step_of_rounding_is_all_that_float16_costs():
-    model = load_base("english", "float32")
-    assert all((p.data == p.data.astype("float16")).all() for _, p in model.named_parameters())
+def test_half_a_unit_of_rounding_is_all_that_float16_costs(monkeypatch):
+    monkeypatch.setattr(bases, "plain_english", lambda: ("Warm air. " * 30, "Cold air. " * 30))
+    monkeypatch.setattr(Tokens, "train", lambda text, size: load_tokens())
+    monkeypatch.setattr(bases, "fit", lambda *arguments, **options: None)  # what is stored is the start
+    model, start = GPT2(CONFIGS["english"]), GPT2(CONFIGS["english"])
+    assert bases.pretrain_english(model, 1, {})[1] == "float16"
+    for (path, p), (_, before) in zip(model.named_parameters(), start.named_parameters(), strict=True):
+        stored = p.data.astype("float16")
+        assert np.array_equal(stored, p.data), path
+        assert (np.abs(p.data - before.data) <= np.spacing(np.abs(stored)).astype("f4") / 2).all(), path
 
 
 def test_a_base_is_the_same_in_both_precisions():

@@ -388,7 +388,7 @@ def test_open_places_hold_a_question_mark_and_no_answer():
     assert not any("ᵀ" in text for text in closed)
     assert "question marks" in draw_lora(solved=False).alt
     assert "ᵀ" not in draw_lora(solved=False).alt
-    assert {"dP_k = ?", "dP_v = ?"} <= said(draw_attention(3, 2, solved=False))
+    assert {rf"$dP_\mathrm{{{name}}}$ = ?" for name in "kv"} <= said(draw_attention(3, 2, solved=False))
     assert {"dk = ?", "dv = ?", "dq = ?"} <= said(draw_attention(solved=False))
 
 
@@ -404,6 +404,8 @@ def test_matrices_are_drawn_to_their_sizes():
 def test_a_query_sees_the_prefix_and_the_tokens_up_to_its_own(T, m):
     weights = [one for one in texts_of(draw_attention(T, m, backward=False)) if one.get_text() == "p"]
     assert len(weights) == T * m + T * (T + 1) // 2
+    both = [one.get_text() for one in texts_of(draw_attention(T, m))]  # and back: a slope where each weight stood
+    assert both.count("p") == both.count("dz") == len(weights)
 
 
 def test_outer_products_add_up_to_what_is_written():

@@ -72,7 +72,7 @@ def test_a_folder_is_trained_one_sequence_a_step_at_a_tenth_of_the_rate(run, mon
 
 
 @pytest.mark.parametrize("method", ["adapter", "prefix", "prompt", "full"])
-def test_every_method_fine_tunes_a_gpt2_folder(run, method):
+def test_methods_that_reach_other_layers_fine_tune_a_gpt2_folder(run, method):
     status, out, _ = run("finetune", "text.txt", "--base", "gpt2", "--steps", 3, "--method", method)
     assert status == 0
     assert "bits a character" in out

@@ -1,4 +1,4 @@
-"""The blanks of lessons 04 and 05 name the slip; the cuts of 05 are what they say."""
+"""What lessons 04 and 05 measure and cut is what they say."""
 
 from types import SimpleNamespace
 
@@ -7,24 +7,7 @@ import pytest
 
 from minipeft import load_base
 from minipeft.course import lesson_04, lesson_05
-from minipeft.lab.spectra import singular_values, truncate
-
-G = np.array([0.5, -0.001])
-M1, V1 = 0.1 * G, 0.001 * G**2
-
-
-@pytest.mark.parametrize(("step", "said"), [
-    (-1e-3 * np.sign(G), "✓"),
-    (-1e-3 * M1 / np.sqrt(V1), "as they were"),
-    (-1e-3 * M1 / np.sqrt(V1 / 0.001), "m is not mended"),
-    (-1e-3 * (M1 / 0.1) / np.sqrt(V1), "v is not mended"),
-    (-1e-3 * G, "plain descent"),
-    (-1e-3 / G, "root"),
-    (1e-3 * np.sign(G), "uphill"),
-])  # fmt: skip
-def test_a_first_step(step, said, capsys):
-    lesson_04.check_step(G, step)
-    assert said in capsys.readouterr().out
+from minipeft.lab.spectra import truncate
 
 
 @pytest.mark.parametrize(("old", "lower"), [(1.2, True), (0.9, False)])
@@ -34,53 +17,13 @@ def test_whether_the_straight_way_lies_below_the_steps(old, lower):
     assert lesson_04.way_is_lower(one) is lower
 
 
-D, L, V, S = 128, 4, 2048, 48
-
-
-@pytest.mark.parametrize(("count", "said"), [
-    (2 * (L * (12 * D**2 + 2 * S * D) + V * D), "✓"),
-    (2 * (L * 12 * D**2 + V * D), "attention"),
-    (2 * L * (12 * D**2 + 2 * S * D), "head"),
-    (L * (12 * D**2 + 2 * S * D) + V * D, "additions"),
-    (2 * (L * (4 * D**2 + 2 * S * D) + V * D), "MLP"),
-    (1.0, "too small"),
-])  # fmt: skip
-def test_operations_of_a_token(count, said, capsys):
-    lesson_04.check_operations(load_base("english", "float32"), np.zeros((1, 64), int), count)
-    assert said in capsys.readouterr().out
-
-
 def test_operations_of_a_token_in_a_text_of_another_length(capsys):
-    model, ids, S = load_base("english", "float32"), np.zeros((2, 33), int), (32 * 32 + 33) / 33
+    D, L, V, S = 128, 4, 2048, (32 * 32 + 33) / 33
+    model, ids = load_base("english", "float32"), np.zeros((2, 33), int)
     lesson_04.check_operations(model, ids, 2 * (L * (12 * D**2 + 2 * S * D) + V * D))
     assert "✓" in capsys.readouterr().out
     lesson_04.check_operations(model, ids, 2 * (L * (12 * D**2 + S * D) + V * D))
     assert "mean of the values" in capsys.readouterr().out
-
-
-def test_a_sum_of_outer_products(capsys):
-    A, B = np.arange(6.0).reshape(3, 2), np.arange(8.0).reshape(2, 4) - 3
-    for product, said in (
-        (A @ B, "✓"),
-        (np.outer(A[:, 0], B[0]), "first outer product alone"),
-        (np.zeros((3, 4)) + A[0] @ B[:, 0], "one number of A B"),
-    ):
-        lesson_05.check_product(A, B, product)
-        assert said in capsys.readouterr().out
-
-
-def test_what_is_lost(capsys):
-    M = np.random.default_rng(0).normal(size=(6, 5))
-    s = singular_values(M)
-    for lost, said in (
-        (np.sqrt((s[2:] ** 2).sum()), "✓"),
-        (s[2:].sum(), "squared before"),
-        ((s[2:] ** 2).sum(), "the square of it"),
-        (np.sqrt((s[:2] ** 2).sum()), "what is kept"),
-        (np.sqrt((s[3:] ** 2).sum()), "one direction too few"),
-    ):
-        lesson_05.check_lost(M, 2, lost)
-        assert said in capsys.readouterr().out
 
 
 def test_cuts_of_an_update():

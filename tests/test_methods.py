@@ -780,13 +780,13 @@ def made_and_put_in(model, name, settings):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_setting_that_cannot_be_is_refused_by_its_name(name, batch):
-    """A whole number, a number, a choice or a glob: what is none of that is a ValueError that names it."""
+    """A whole number, a number, yes or no, a choice or a glob: what is none of that is a ValueError that names it."""
     whole, number = [-1, 2.5, True, "8", None], [float("nan"), float("inf"), True, "0.5", None]
     hints = get_type_hints(METHODS[name])
-    wrong = {int: whole, float: number, str | tuple: ["nothing", 8, None]}
+    wrong = {int: whole, float: number, bool: [2, 0.0, "no", None], str | tuple: ["nothing", 8, None]}
     for field in fields(METHODS[name]):
         kind = hints[field.name]
-        values = ["neither", 3.5, None] if get_origin(kind) is Literal else wrong.get(kind, [])
+        values = ["neither", 3.5, None] if get_origin(kind) is Literal else wrong[kind]
         for value in values:
             model = tiny_model()
             before = snapshot(model)

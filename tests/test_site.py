@@ -4,6 +4,7 @@ import ast
 import doctest
 import importlib.util
 import json
+import random
 import re
 import sys
 from pathlib import Path
@@ -164,6 +165,32 @@ def test_the_check_of_the_site_refuses_marks_and_dead_ends(tmp_path, page, compl
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
     bad = [line for line in module_of_docs("check").check(tmp_path)[0] if "solutions" in line.split(" ")[0]]
+    assert (complaint in bad[0] and len(bad) == 1) if complaint else not bad
+
+
+@pytest.mark.parametrize(
+    ("page", "complaint"),
+    [
+        ('<img src="data:,">', "06.html: no alt text: data:,"),
+        ('<a href="gone.html"></a>', "06.html: no such file: gone.html"),
+        ('<a href="06.html#gone"></a>', "06.html: no such place: 06.html#gone"),
+        ('<a href="#gone"></a>', "06.html: no such place: #gone"),
+        ('<script src="https://a.org/x.js"></script>', "06.html loads https://a.org/x.js"),
+        ('<link rel="stylesheet" href="//a.org/x.css">', "06.html loads //a.org/x.css"),
+        (" " * 200_001, "06.html: 200,001 bytes of HTML; at most 200,000"),
+        ('<script src="large.js"></script>', "of CSS and JavaScript; at most 100,000"),
+        ('<img src="large.png" alt="A line.">' + " " * 100_000, None),
+        ('<a href="#a%20b" id="a b"></a><a href="https://a.org"></a><a href="mailto:a@b"></a>', None),
+        ('<link rel="canonical" href="https://a.org/06.html">', None),
+    ],
+)
+def test_the_check_of_the_site_refuses_bad_links_loads_pictures_and_sizes(tmp_path, page, complaint):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    (folder / "06.html").write_text(page, encoding="utf-8")
+    for name in ("large.js", "large.png"):
+        (folder / name).write_bytes(random.Random(0).randbytes(101_000))  # it does not get smaller when it is zipped
+    bad = module_of_docs("check").check(tmp_path)[0]
     assert (complaint in bad[0] and len(bad) == 1) if complaint else not bad
 
 

@@ -157,6 +157,18 @@ def test_a_point_where_every_curve_was_wrecked_has_no_mean():
     assert np.isnan(curves.mean(a=2))
 
 
+def wrecked_once(a, seed):
+    if seed == 1:
+        raise Diverged("the loss is nan")
+    return a + seed
+
+
+def test_a_cell_that_is_partly_wrecked_has_the_mean_of_the_others():
+    table = sweep(wrecked_once, {"a": [1, 2]}, jobs=1).table()
+    assert table.rows == [("2 (1 × 3)", "3 (2 × 4)")]
+    assert table.note == "×: a wrecked run; the mean is of the others"
+
+
 def loss_or_wreck(rate, a, seed):
     if a == 2:
         raise Diverged("the loss is nan")
@@ -302,7 +314,10 @@ def test_the_pictures_say_every_mean(serial):
     lines = serial.plot("lr", "r", "loss").figure.axes[0]
     assert lines.get_xscale() == "log"
     assert sum(len(line.get_xdata()) for line in lines.lines if line.get_marker() not in ("None", None)) == 18
-    hatched = [patch for patch in serial.heat("lr", "r", "loss").figure.axes[0].patches if patch.get_hatch()]
-    assert len(hatched) == 1
-    hatched = serial.heat("lr", "r", "loss", wrecked=lambda loss: loss > 100).figure.axes[0].patches
-    assert sum(bool(patch.get_hatch()) for patch in hatched) == 1 + int(serial.mean("loss", lr=1.0, r=1) > 100)
+    lost = {"lr = 1, r = 2": (1.5, 0.5), "lr = 1, r = 1": (1.5, -0.5)}  # the corners of two cells
+    assert hatched(serial.heat("lr", "r", "loss")) == {lost["lr = 1, r = 2"]}
+    assert hatched(serial.heat("lr", "r", "loss", wrecked=lambda loss: loss > 100)) == set(lost.values())
+
+
+def hatched(picture):
+    return {patch.get_xy() for patch in picture.figure.axes[0].patches if patch.get_hatch()}

@@ -16,6 +16,17 @@ def words(text):
     return " ".join(text.replace("*", "").split())
 
 
+def stands_in(quoted, text):
+    """Whether the text says it, and not within a longer number: 8.5% does not stand in 28.5%."""
+    return re.search(rf"(?<![\w.,]){re.escape(quoted)}(?![.,]?\d)", text) is not None
+
+
+@pytest.mark.parametrize("number", ["28.5%", "8.51%", "8.5", "1,8.5%", "0.8.5%"])
+def test_a_number_stands_there_whole(number):
+    assert not stands_in("8.5%", f"It is {number}.")
+    assert stands_in("8.5%", f"It is {number}, or 8.5%, or so.")
+
+
 def content(number, sections=()):
     """What a reader of the lesson, or of these sections of it, sees: text and stored outputs, white space joined."""
     texts, section = [], None
@@ -52,7 +63,7 @@ def test_each_answer_stands_in_its_lesson(answer, where):
     seen = " ".join(content(number, sections) for number, (_, sections) in cited.items())
     for quoted in re.findall(r"`([^`]+)`", answer):
         where = f"lesson {', '.join(cited)}, {'; '.join(name for _, names in cited.values() for name in names)}"
-        assert words(quoted) in seen, f"docs/questions.md quotes {quoted!r}, which does not stand in {where}"
+        assert stands_in(words(quoted), seen), f"docs/questions.md quotes {quoted!r}, which does not stand in {where}"
 
 
 @pytest.mark.parametrize("number", LESSONS)
@@ -70,4 +81,6 @@ def test_every_lesson_answers_something_and_is_taught(number):
     assert exercising == sum(map(int, minutes))
     assert re.findall(r"\| (?:easy|medium|hard), (\d+) min \|", content(number)) == minutes
     for quoted in re.findall(r"\d+(?:\.\d+)?%|\b\d\.\d+", section):
-        assert quoted in content(number), f"docs/teaching.md quotes {quoted}, which does not stand in lesson {number}"
+        assert stands_in(quoted, content(number)), (
+            f"docs/teaching.md quotes {quoted}, which does not stand in lesson {number}"
+        )

@@ -64,7 +64,7 @@ class Text:
 
 def run(args):
     began = time.perf_counter()
-    from ..lab.plots import FIGURE, tour_figure
+    from .tour_figure import FIGURE, tour_figure
 
     if check_place(args.out, "figure of the tour", FIGURE).suffix not in FIGURES:
         raise ValueError(f"the figure is written as {', '.join(FIGURES)}; --out {args.out} ends in none of them")

@@ -64,7 +64,8 @@ def compare(got, want, what="the result", mistakes=(), tolerance=1e-8):
     got, want, size = got.astype(float), want.astype(float), max(float(np.abs(want).max(initial=0)), 1e-12)
 
     def same(a, b):
-        return bool(np.abs(a - b).max(initial=0) <= tolerance * size)
+        scale = max(size, float(np.abs(b).max(initial=0)))  # a mistake may be much larger than what is right
+        return bool(np.abs(a - b).max(initial=0) <= tolerance * scale)
 
     if not np.isfinite(got).all():
         return False, f"{what} is not finite everywhere"

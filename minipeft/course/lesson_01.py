@@ -7,6 +7,10 @@ Every function can be opened from the lesson: inspect.getsource(tools.moon).
 
 import numpy as np
 
+from ..lab.drawing.shapes import BACK, INK, Pen, numeral
+from ..lab.gradcheck import nudge
+from ..lab.picture import COLORS, FROZEN, Picture, canvas
+from ..model.functional import gelu
 from . import check
 
 ARRAYS = ("W1", "b1", "g", "s", "W2", "b2", "W3", "b3")  # the arrays of the network that paints, in its order
@@ -17,9 +21,6 @@ ARRAYS = ("W1", "b1", "g", "s", "W2", "b2", "W3", "b3")  # the arrays of the net
 
 def draw_chain():
     """Three layers, forward and back: what each is handed, what it hands on, and empty boxes for its slopes."""
-    from ..lab.drawing.shapes import BACK, INK, Pen
-    from ..lab.picture import Picture
-
     layers = [
         ("Linear", "y = x W + b", ["dW = ?", "db = ?", "dx = ?"]),
         ("GELU", "y = x g(x)", ["dx = ?"]),
@@ -63,9 +64,6 @@ def draw_net(x, W, dy):
 
     Shapes: x (1, 2), W (2, 2), dy (1, 2)
     """
-    from ..lab.drawing.shapes import BACK, INK, Pen
-    from ..lab.picture import FROZEN, Picture
-
     y, dx = x @ W, dy @ W.T
     pen = Pen(700, 190)
     for start, back in ((0, False), (360, True)):
@@ -76,39 +74,26 @@ def draw_net(x, W, dy):
         for places, name, numbers in zip(at, names, (dx, dy) if back else (x, y), strict=True):
             for i, (px, py) in enumerate(places):
                 pen.box(px - 24, py - 15, 48, 30, "#fde9dc" if back else FROZEN, color)
-                pen.text(px, py, number(numbers[0, i]), 12)
+                pen.text(px, py, numeral(numbers[0, i]), 12)
                 pen.text(px, py + 24, name + "₁₂"[i], 11, color)
         for i in range(2):
             for j in range(2):
                 (ax, ay), (bx, by) = at[0][i], at[1][j]
                 line = ((bx - 24, by), (ax + 24, ay)) if back else ((ax + 24, ay), (bx - 24, by))
-                arrow(pen, *line, color)
+                pen.slanted(*line, color, lw=1.2)
                 share = 0.24 if i != j else 0.5
                 pen.text(
-                    ax + 24 + share * (bx - ax - 48), ay + share * (by - ay), number(W[i, j]), 10.5, color, pad="white"
+                    ax + 24 + share * (bx - ax - 48), ay + share * (by - ay), numeral(W[i, j]), 10.5, color, pad="white"
                 )
-    sums = [f"dx{'₁₂'[i]} = " + " + ".join(f"{number(W[i, j])} · {number(dy[0, j])}" for j in range(2))
-            + f" = {number(dx[0, i])}" for i in range(2)]  # fmt: skip
+    sums = [f"dx{'₁₂'[i]} = " + " + ".join(f"{numeral(W[i, j])} · {numeral(dy[0, j])}" for j in range(2))
+            + f" = {numeral(dx[0, i])}" for i in range(2)]  # fmt: skip
     return Picture(pen.figure, f"A net of two inputs and two outputs. Forward: x = {numbers_of(x)}, the weights "
                    f"{numbers_of(W)} stand on the four lines, and y = {numbers_of(y)}. Back, along the same lines: "
                    f"dy = {numbers_of(dy)}, {'; '.join(sums)}.")  # fmt: skip
 
 
-def arrow(pen, start, end, color):
-    """An arrow that may run at a slant."""
-    from matplotlib.patches import FancyArrowPatch
-
-    pen.axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>,head_width=.22,head_length=.42", mutation_scale=10,
-                                       color=color, lw=1.2, shrinkA=0, shrinkB=0, zorder=1.5))  # fmt: skip
-
-
-def number(value):
-    """A number in at most three digits, with a true minus sign."""
-    return f"{float(value):.3g}".replace("-", "−")
-
-
 def numbers_of(array):
-    return ", ".join(number(value) for value in np.ravel(array))
+    return ", ".join(numeral(value) for value in np.ravel(array))
 
 
 def show_paintings(paintings, right=None):
@@ -116,8 +101,6 @@ def show_paintings(paintings, right=None):
 
     right: what was wanted, for the share of points on the right side of 1/2 that stands below each.
     """
-    from ..lab.picture import Picture, canvas
-
     figure, axes = canvas(1.72 * len(paintings), 2.05, 1, len(paintings), squeeze=False)
     said = []
     for ax, (label, grey) in zip(axes[0], paintings.items(), strict=True):
@@ -138,8 +121,6 @@ def show_paintings(paintings, right=None):
 
 def plot_steps(curves, steps):
     """The error of a gradient check against its step h, both axes by powers of ten: {label: errors (steps,)}."""
-    from ..lab.picture import COLORS, Picture, canvas
-
     figure, ax = canvas(8.2, 3.9)
     dashes, said = ["-", "--", "-.", (0, (1, 1)), (0, (6, 1, 1, 1, 1, 1))], []
     for (label, errors), color, dash in zip(curves.items(), [*COLORS[:3], "#000000", "#7a7a7a"], dashes, strict=False):
@@ -185,15 +166,12 @@ def norm_example(N=4, D=3):
 
 def slope_table(function, x):
     """Row i: how steeply each number that function(x) returns changes when number i of x rises, by nudging."""
-    from ..lab import nudge
-
     columns = [nudge(lambda j=j: function(x)[j], x) for j in range(len(x))]
     return np.stack(columns, axis=1)
 
 
 def check_linear(x, W, b, dy, **given):
     """Compare dW, db, dx of y = x W + b with what nudging measures; a line for each."""
-    from ..lab import nudge
 
     def loss():
         return (dy * (x @ W + b)).sum()
@@ -205,9 +183,6 @@ def check_linear(x, W, b, dy, **given):
 
 def check_slope(x, **given):
     """Compare the slope of GELU at the numbers x with what nudging measures."""
-    from ..lab import nudge
-    from ..model.functional import gelu
-
     c = np.sqrt(2 / np.pi)
     t = np.tanh(c * (x + 0.044715 * x**3))
     slips = {"that is one of the two ways: x also stands inside g": 0.5 * (1 + t),
@@ -218,7 +193,6 @@ def check_slope(x, **given):
 
 def check_norm(x, g, b, dy, **given):
     """Compare dx, dg, db of LayerNorm (ε = 0) with what nudging measures."""
-    from ..lab import nudge
 
     def xhat():
         return (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
@@ -227,12 +201,13 @@ def check_norm(x, g, b, dy, **given):
         return (dy * (g * xhat() + b)).sum()
 
     sigma, dxhat = x.std(-1, keepdims=True), dy * g
-    centred = dxhat - dxhat.mean(-1, keepdims=True)
+    centred, third = dxhat - dxhat.mean(-1, keepdims=True), xhat() * (dxhat * xhat()).mean(-1, keepdims=True)
     one = "one way of three: a row of dx has the sum {:.4f}, but if all numbers of a token rise alike, nothing changes"
     slips = {"dx": {one.format((dxhat / sigma)[0].sum()): dxhat / sigma,
                     "two ways of three: σ moves, too": centred / sigma,
+                    "two ways of three: the mean moves, too": (dxhat - third) / sigma,
                     "back through σ: what is divided forward is divided on the way back":
-                        centred - xhat() * (dxhat * xhat()).mean(-1, keepdims=True)},
+                        centred - third},
              "dg": {"g is multiplied by x̂, not by x": (dy * x).sum(0)}}  # fmt: skip
     wanted = {"dx": lambda: nudge(loss, x), "dg": lambda: nudge(loss, g), "db": lambda: nudge(loss, b)}
     check.answers(wanted, slips, tolerance=1e-4, **given)

@@ -6,7 +6,13 @@ Every function can be opened from the lesson: inspect.getsource(tools.check).
 """
 
 import numpy as np
+from matplotlib.patches import Rectangle
 
+from ..lab.charts import plot_lines
+from ..lab.drawing.shapes import BACK, INK, QUIET, Pen, blank, numeral
+from ..lab.gradcheck import nudge
+from ..lab.heads import attention_weights
+from ..lab.picture import FAINT, TRAINED, Picture, canvas
 from ..lab.symbols import write
 from ..lab.table import Table
 from ..methods.wrapper import Wrapper
@@ -15,11 +21,12 @@ from ..model.functional import softmax
 from ..model.gpt2 import GPT2, GPT2Config
 from ..model.module import Module
 from ..training.bases import load_base
-from ..training.data import LENGTH, SEP, chance_batch, new_sequences, symbols_batch, symbols_batches
+from ..training.data import LENGTH, SEP, TASKS, chance_batch, new_sequences, symbols_batch, symbols_batches
 from ..training.evaluation import evaluate
 from ..training.loop import fit
 from ..training.optimizers import AdamW
 from . import check as checks
+from . import starmap
 
 ROWS = (150, 94, 38)  # heights of the three tokens in the picture, in points
 
@@ -32,9 +39,6 @@ def draw_query(solved=False, numbers=None):
 
     numbers: {"q", "k", "v", "do": arrays of one number a token}, to write numbers in the boxes and on the arrows
     """
-    from ..lab.drawing.shapes import Pen
-    from ..lab.picture import Picture
-
     pen, found = Pen(828, 230), pencil(**numbers) if numbers else None
     pen.axes.set_ylim(-8, 222)
     forward(pen, 0, found)
@@ -62,16 +66,13 @@ def pencil(q, k, v, do):
             "dq": dz @ k, "dk": dz.T @ q}  # fmt: skip
 
 
-def text_of(number):
-    """A number in at most three digits, with a true minus sign."""
-    return f"{round(np.asarray(number, float).item(), 2):.3g}".replace("-", "−")
+def text_of(array):
+    """The one number of an array, rounded to hundredths."""
+    return numeral(round(np.asarray(array, float).item(), 2))
 
 
 def stations(pen, x, found):
     """The query, the keys and the values, where they stand in both panels."""
-    from ..lab.drawing.shapes import INK, QUIET
-    from ..lab.picture import TRAINED
-
     pen.box(x + 4, 80, 34, 28, "white", INK)
     pen.text(x + 21, 94, text_of(found["q"]) if found else "q", 11.5)
     pen.text(x + 21, 117, "query", 9, QUIET)
@@ -90,18 +91,8 @@ def soft_box(pen, x, color):
     pen.text(x + 169, 94, "softmax", 10, color, rotation=90)
 
 
-def slanted(pen, start, end, color):
-    """An arrow from start to end, at any slant."""
-    from matplotlib.patches import FancyArrowPatch
-
-    pen.axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>,head_width=.2,head_length=.4", mutation_scale=10,
-                                       color=color, lw=1.1, shrinkA=0, shrinkB=0, zorder=1.5))  # fmt: skip
-
-
 def forward(pen, x, found=None):
     """The left panel."""
-    from ..lab.drawing.shapes import INK, QUIET
-
     pen.text(x + 4, 210, "forward", 11, INK, ha="left", weight="bold")
     stations(pen, x, found)
     soft_box(pen, x, INK)
@@ -109,63 +100,52 @@ def forward(pen, x, found=None):
     pen.text(x + 222, 188, "shares, their sum is 1", 9, QUIET)
     for i, y in enumerate(ROWS):
         share = found["p"][0, i] if found else (0.25, 0.25, 0.5)[i]
-        slanted(pen, (x + 39, 94), (x + 79, y), INK)
-        slanted(pen, (x + 109, y), (x + 157, y), INK)
+        pen.slanted((x + 39, 94), (x + 79, y), INK)
+        pen.slanted((x + 109, y), (x + 157, y), INK)
         pen.text(x + 132, y + 9, text_of(found["z"][0, i]) if found else "z" + "₁₂₃"[i], 11)
         pen.tile(x + 184, y - 6, 84 * share, 12, INK)
         pen.text(x + 186, y + 15, {0.25: "1/4", 0.5: "1/2"}[round(share, 3)], 11, ha="left")
-        slanted(pen, (x + 184 + 84 * share, y), (x + 285, y), INK)
+        pen.slanted((x + 184 + 84 * share, y), (x + 285, y), INK)
         pen.text(x + 275, y + 8, "×", 11)
-        slanted(pen, (x + 315, y), (x + 342 + 2 * (i != 1), 94 + 8 * (1 - i)), INK)
+        pen.slanted((x + 315, y), (x + 342 + 2 * (i != 1), 94 + 8 * (1 - i)), INK)
     pen.knot(x + 352, 94, r=10)
-    slanted(pen, (x + 363, 94), (x + 400, 94), INK)
+    pen.slanted((x + 363, 94), (x + 400, 94), INK)
     pen.text(x + 381, 104, f"o = {text_of(found['o'])}" if found else "o", 11)
 
 
 def backward(pen, x, solved, found):
     """The right panel: with blanks, with the answers, or with numbers."""
-    from ..lab.drawing.shapes import BACK
-
     left = x - 4
     pen.text(x - 20, 210, "and back", 11, BACK, ha="left", weight="bold")
     stations(pen, left, found)
     soft_box(pen, left, BACK)
     for i, y in enumerate(ROWS):
-        slanted(pen, (left + 342, 94 + 6 * (1 - i)), (left + 315, y), BACK)
-        slanted(pen, (left + 285, y), (left + 181, y), BACK)
-        slanted(pen, (left + 157, y), (left + 109, y), BACK)
-        slanted(pen, (left + 79, y), (left + 39, 94 + 7 * (1 - i)), BACK)
+        pen.slanted((left + 342, 94 + 6 * (1 - i)), (left + 315, y), BACK)
+        pen.slanted((left + 285, y), (left + 181, y), BACK)
+        pen.slanted((left + 157, y), (left + 109, y), BACK)
+        pen.slanted((left + 79, y), (left + 39, 94 + 7 * (1 - i)), BACK)
         if found:
             pen.text(left + 232, y + 9, f"dp = {text_of(found['dp'][0, i])}", 10, BACK)
             pen.text(left + 133, y + 9, text_of(found["dz"][0, i]), 10.5, BACK)
             pen.text(left + 300, y - 21, f"dv = {text_of(found['dv'][i])}", 10, BACK, pad="white")
             pen.text(left + 106, y - 21, f"dk = {text_of(found['dk'][i])}", 10, BACK, pad="white")
     pen.knot(left + 352, 94, "", BACK, r=10)
-    slanted(pen, (left + 402, 94), (left + 363, 94), BACK)
+    pen.slanted((left + 402, 94), (left + 363, 94), BACK)
     pen.text(left + 382, 108, f"do = {text_of(found['do'])}" if found else "do", 11, BACK)
     if found:
         pen.text(left + 133, 173, "dz", 11, BACK)
-        blank(pen, left + 21, 60, f"dq = {text_of(found['dq'])}", True)
+        blank(pen, left + 12, 52, f"dq = {text_of(found['dq'])}", True)
         return
-    slanted(pen, (left + 232, 150), (left + 232, 167), BACK)
-    slanted(pen, (left + 133, 150), (left + 133, 188), BACK)
+    pen.slanted((left + 232, 150), (left + 232, 165), BACK)
+    pen.slanted((left + 133, 150), (left + 133, 188), BACK)
     for at in (left + 94, left + 300):  # one frame around all three: the answer is for each of them
         pen.box(at - 21, 19, 42, 147, "none", BACK, dashed=True, lw=0.7, z=1)
-    slanted(pen, (left + 21, 79), (left + 21, 50), BACK)
+    pen.slanted((left + 21, 79), (left + 21, 50), BACK)
     blank(pen, left + 232, 176, "dp = do vᵀ" if solved else "dp = ?", solved)
-    blank(pen, left + 160, 199, "dz = p ⊙ (dp − Σ dp ⊙ p)" if solved else "dz = ?", solved)
-    blank(pen, left + 300, 8, "dv = pᵀ do" if solved else "dv = ?", solved)
-    blank(pen, left + 94, 8, "dk = c dzᵀ q" if solved else "dk = ?", solved)
-    blank(pen, left + 12, 40, "dq = c dz k" if solved else "dq = ?", solved)
-
-
-def blank(pen, x, y, text, solved):
-    """A place for an answer: dashed while it is open, filled when it is known."""
-    from ..lab.drawing.shapes import BACK, INK, width
-
-    w = width(text, 10.5) + 18
-    pen.box(x - w / 2, y - 9, w, 18, "#fde9dc" if solved else "white", BACK, dashed=not solved, lw=1.1, z=4)
-    pen.text(x, y, text, 10.5, INK if solved else BACK)
+    blank(pen, left + 160, 201, "dz = p ⊙ (dp − Σ dp ⊙ p)" if solved else "dz = ?", solved)
+    blank(pen, left + 300, 5, "dv = pᵀ do" if solved else "dv = ?", solved)
+    blank(pen, left + 94, 5, "dk = c dzᵀ q" if solved else "dk = ?", solved)
+    blank(pen, left + 12, 38, "dq = c dz k" if solved else "dq = ?", solved)
 
 
 # ---- checks of the blanks
@@ -176,8 +156,6 @@ def slope_table(function, z):
 
     Shapes: z, function(z) (1, S); the table (S, S)
     """
-    from ..lab import nudge
-
     return np.stack([nudge(lambda u=u: function(z)[0, u], z)[0] for u in range(z.shape[1])], axis=1)
 
 
@@ -189,8 +167,6 @@ def example(T=2, S=4, K=3, V=5):
 
 def check(**given):
     """Compare dv, dp, dz, dq, dk, for the arrays of example() and the loss Σ do ⊙ o, with what nudging measures."""
-    from ..lab import nudge
-
     q, k, v, do = example()
     c = q.shape[1] ** -0.5
     z = c * q @ k.T
@@ -218,8 +194,6 @@ def check(**given):
 
 def plot_scale(keys=16, queries=400):
     """The slope that reaches random queries, the median of them, against the width K, with the scale and without."""
-    from ..lab.charts import plot_lines
-
     rng, widths = np.random.default_rng(0), [4**n for n in range(1, 6)]
     found = {"with 1/√K": [], "without": []}
     for K in widths:
@@ -239,10 +213,6 @@ def plot_scale(keys=16, queries=400):
 
 def draw_shares(p):
     """A table of shares (T, S): the darker, the larger; a share that the mask took is an empty, hatched place."""
-    from matplotlib.patches import Rectangle
-
-    from ..lab.picture import FAINT, Picture, canvas
-
     T, S = p.shape
     figure, ax = canvas(0.72 * S + 1.3, 0.42 * T + 0.5)
     for (t, s), share in np.ndenumerate(p):
@@ -306,8 +276,6 @@ def copies(model, n=3, seed=5):
 
 def one_sequence(task, word="flamingo"):
     """The 17 tokens `task x1 ... x8 SEP y1 ... y7` of a word of eight different letters from a to p, (1, 17)."""
-    from ..training.data import TASKS
-
     x = np.array([[ord(letter) - ord("a") for letter in word]])
     token, rule = TASKS[task]
     return np.hstack([[[token]], x, [[SEP]], rule(x)[:, :7]])
@@ -323,8 +291,6 @@ def share_table(model, n=200):
 
     diagonal: on the letter to copy next; anti: on the letter to write next in reverse order; task: on the task token.
     """
-    from ..lab.heads import attention_weights
-
     rows, line, found = np.arange(9, 17), np.arange(1, 9), {}
     for task in ("copy", "reverse"):
         ids = symbols_batch(task, np.random.default_rng(5), n)[0]
@@ -446,8 +412,6 @@ def train_backwards(gradients, seeds=(0, 1, 2)):
 
     gradients: a function of a layer that returns the error of its gradients; its answer stands in the last column
     """
-    from . import starmap
-
     cases = [(name, seed) for name in BACKWARDS for seed in seeds]
     losses = dict(zip(cases, starmap(copy_loss, cases), strict=True))
     rows = []

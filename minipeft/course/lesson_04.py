@@ -128,7 +128,7 @@ def check_step(g, step):
         "m is not mended yet": m / np.sqrt(v / 0.001),
         "v is not mended yet": (m / 0.1) / np.sqrt(v),
         "that is plain descent: what is it divided by?": m / 0.1,
-        "v is a mean of squares: is a root missing?": (m / 0.1) / (v / 0.001),
+        "v is a mean of squares: is a root missing?": (m / 0.1) / (v / 0.001 + 1e-8),
         "it goes uphill": -np.sign(g),
     }
     mistakes = {hint: -1e-3 * array for hint, array in mistakes.items()}
@@ -151,7 +151,7 @@ def check_operations(model, ids, per_token):
         "that is one block: there are several": 2 * (12 * D**2 + 2 * S * D + V * D),
     }
     likely = [(np.array(float(value)), hint) for hint, value in mistakes.items()]
-    right, hint = compare(per_token, forward.total / np.size(ids), "the count", likely)
+    right, hint = compare(per_token, forward.total / np.size(ids), "per_token", likely)
     print(f"per_token: {'✓ as counted' if right else f'✗ {hint}'}")
 
 

@@ -4,7 +4,9 @@ Nothing here is needed to understand LoRA, but for the three layers of *Break it
 """
 
 import numpy as np
+from matplotlib.patches import FancyBboxPatch, Rectangle
 
+from ..lab.drawing.shapes import arrow, numeral, plus
 from ..lab.gradcheck import nudge
 from ..lab.picture import COLORS, LINE, STYLES, Picture, canvas
 from ..lab.table import Table
@@ -38,13 +40,13 @@ def draw_numbers(x, W, A, B, target):
 
 def in_words(array):
     """(1, 2) for one row or one column, 3 for one number; four digits, and a true minus sign."""
-    numbers = [f"{number:.4g}".replace("-", "−") for number in np.ravel(array)]
+    numbers = [numeral(value, 4) for value in np.ravel(array)]
     return numbers[0] if len(numbers) == 1 else f"({', '.join(numbers)})"
 
 
 def in_matrix(array):
     """The numbers of a small matrix, row under row."""
-    return "\n".join("  ".join(f"{number:.4g}".replace("-", "−") for number in row) for row in array)
+    return "\n".join("  ".join(numeral(value, 4) for value in row) for row in array)
 
 
 def panel(axes, title, left, right):
@@ -53,28 +55,8 @@ def panel(axes, title, left, right):
     axes.set_title(title, fontsize=12, fontweight="bold", x=0.0)
 
 
-def arrow(axes, *points, color=LINE, head=True):
-    """A line through the points; with a head, an arrow."""
-    from matplotlib.patches import FancyArrowPatch
-
-    axes.plot(*zip(*points, strict=True), color=color, linewidth=1.5, linestyle="-")
-    if head:
-        axes.add_patch(FancyArrowPatch(points[-2], points[-1], arrowstyle="-|>", mutation_scale=12, color=color,
-                                       linewidth=1.5, shrinkA=0, shrinkB=0))  # fmt: skip
-
-
-def plus(axes, x, y, color=LINE):
-    """A small circle with a plus in it."""
-    from matplotlib.patches import Circle
-
-    axes.add_patch(Circle((x, y), 0.36, facecolor="white", edgecolor=color, linewidth=1.4, zorder=3))
-    axes.text(x, y, "+", ha="center", va="center_baseline", fontsize=11, color=color, zorder=4)
-
-
 def matrices(axes, numbers):
     """W, A and B where they stand in both panels."""
-    from matplotlib.patches import Rectangle
-
     places = {"W": (6.0, 5.3, 2.6, 2.6), "A": (3.5, 1.7, 0.62, 2.6), "B": (7.3, 1.7, 2.6, 0.62)}
     for name, (x, y, w, h) in places.items():
         face, ink = (FROZEN, "black") if name == "W" else (TRAINED, "white")
@@ -93,8 +75,6 @@ def value(axes, numbers, name, x, y, side="center", color=LINE):
 
 def found_box(axes, x, y, text):
     """A slope that was looked for."""
-    from matplotlib.patches import FancyBboxPatch
-
     lines = text.split("\n")
     w, h = 0.5 + 0.27 * max(map(len, lines)), 0.2 + 0.55 * len(lines)
     axes.add_patch(FancyBboxPatch((x - w / 2, y - h / 2), w, h, boxstyle="round,pad=0,rounding_size=0.12",
@@ -112,7 +92,7 @@ def forward_lanes(axes, numbers):
     arrow(axes, (7.35, 5.3), (10.7, 5.3), (10.7, 3.9))
     arrow(axes, (11.06, 3.5), (12.5, 3.5))
     matrices(axes, numbers)
-    plus(axes, 10.7, 3.5)
+    plus(axes, 10.7, 3.5, 0.36)
     value(axes, numbers, "x", -0.15, 3.5, "left")
     value(axes, numbers, "h", 4.9, 1.7)
     value(axes, numbers, "y", 12.1, 3.5)
@@ -131,7 +111,7 @@ def backward_lanes(axes, numbers):
     arrow(axes, (7.3, 1.35), (7.3, 0.62), **way)
     arrow(axes, (3.5, 0.4), (3.5, -0.1), **way)
     matrices(axes, numbers)
-    plus(axes, 1.3, 3.5, BACK)
+    plus(axes, 1.3, 3.5, 0.36, BACK)
     value(axes, numbers, "dh", 4.9, 1.7, color=BACK)
     value(axes, numbers, "dy", 12.1, 3.5, color=BACK)
     found_box(axes, 9.3, 0.25, f"dB = {in_words(numbers['dB'])}")

@@ -2,7 +2,12 @@
 
 import numpy as np
 
+from ..lab.charts import label_ends
+from ..lab.drawing.lanes import LOW, PAGE, RIGHT, ROOM, lora_backward, lora_forward, sides
+from ..lab.drawing.shapes import BACK, INK, Pen
 from ..lab.gradcheck import nudge
+from ..lab.picture import COLORS, FAINT, LINE, STYLES, Picture, canvas
+from ..lab.table import Table
 from ..methods import LoRA, get_peft_model
 from ..methods.lora import LoRALinear
 from ..model import Dropout, Module, chain, cross_entropy
@@ -11,27 +16,21 @@ from ..training import AdamW, evaluate, fit, load_base, symbols_batch
 from ..training.data import SYMBOLS, new_sequences
 from ..training.optimizers import constant
 from . import check as checks
+from . import starmap
 
 
-def draw_dropped(solved=False):
-    """LoRA's two lanes with a mask M in front of A: it stands on the blue lane only, forward and back.
-
-    solved: with the gradients, or with a question mark in place of each
-    """
-    from ..lab.drawing.lanes import LOW, lora_backward, lora_forward
-    from ..lab.drawing.shapes import BACK, INK, Pen
-    from ..lab.picture import Picture
-
-    pen, sizes = Pen(748, 222), (66, 66, 17)
-    lora_forward(pen, 0, sizes, ("d_in", "d_out", "r"))
-    lora_backward(pen, 368, sizes, False)
-    pen.knot(62, LOW, "M", INK, r=9)
+def draw_dropped():
+    """LoRA's two lanes with a mask M in front of A: it stands on the blue lane only, forward and back."""
+    pen, names = Pen(*PAGE), ("d_in", "d_out", "r")
+    sizes, before_A = sides(*names), 62
+    lora_forward(pen, 0, sizes, names)
+    lora_backward(pen, RIGHT, sizes, solved=False)
+    pen.knot(before_A, LOW, "M", INK, r=9)
     pen.text(40, LOW - 13, "zeros and\n1 / (1 − p)", 8.5, INK, va="top")
-    pen.knot(368 + 36 + 62, LOW, "M" if solved else "?", BACK, r=9)
-    back = "and the lower one meets the same M again" if solved else "and dA, dB, dx and what stands at M are open"
+    pen.knot(RIGHT + ROOM + before_A, LOW, "?", BACK, r=9)
     return Picture(pen.figure, "Two panels. Forward: x goes two ways. The upper one leads through W, frozen, and meets no "
                    "mask. On the lower one x is multiplied by a mask M of zeros and 1 / (1 − p), then by A, B and s. A plus "
-                   f"joins them to y. Back: dy goes both ways, {back}.")  # fmt: skip
+                   "joins them to y. Back: dy goes both ways, and dA, dB, dx and what stands at M are open.")  # fmt: skip
 
 
 # ---- the blanks
@@ -140,8 +139,6 @@ def noisy_labels(n, p, seed, rank=16, noise=0.3):
 
 def plot_noisy(*sweeps):
     """The loss on unseen sequences along the steps, a panel for each sweep of noisy_labels, a line for each p."""
-    from ..lab.picture import COLORS, FAINT, LINE, STYLES, Picture, canvas, direct_labels
-
     figure, axes = canvas(9.2, 3.5, 1, len(sweeps), sharey=True)
     said = []
     for ax, found in zip(axes, sweeps, strict=True):
@@ -151,17 +148,17 @@ def plot_noisy(*sweeps):
             steps, mean = 10 * np.arange(curves.shape[1]), curves.mean(0)
             ax.plot(steps, curves.T, color=COLORS[i], linestyle=STYLES[i], linewidth=0.6, alpha=0.5)
             ax.plot(steps, mean, color=COLORS[i], linestyle=STYLES[i])
-            ends.append((f"p = {p}", mean[-1], COLORS[i]))
+            ends.append((f"p = {p}", steps[-1], mean[-1], COLORS[i]))
             said.append(
                 f"{n} sequences, p = {p}: from {mean[0]:.2f}, lowest {mean.min():.2f}, at the end {mean[-1]:.2f}"
             )
         ax.axhline(np.log(SYMBOLS), color=FAINT, linewidth=1)
-        direct_labels(ax, ends, steps[-1] + 2, 0.22)
         ax.text(12, 4.36, f"from {mean[0]:.1f}", color=LINE, fontsize=9, va="top")
-        ax.set(title=f"{n} sequences, each seen {6 * steps[-1] / n:.2g} times", xlabel="steps", xlim=(0, 1.24 * steps[-1]),
+        ax.set(title=f"{n} sequences, each seen {6 * steps[-1] / n:.2g} times", xlabel="steps", xlim=(0, steps[-1]),
                ylim=(1.2, 4.4))  # fmt: skip
         ax.set_xticks(range(0, steps[-1] + 1, 20))
-    axes[-1].text(steps[-1] * 1.23, np.log(SYMBOLS) + 0.05, "guessing", color=LINE, fontsize=9, ha="right", va="bottom")
+        label_ends(ax, ends)
+    axes[-1].text(steps[-1] * 0.99, np.log(SYMBOLS) + 0.05, "guessing", color=LINE, fontsize=9, ha="right", va="bottom")
     axes[0].set_ylabel("loss on unseen sequences, nats")
     words = f"Loss on unseen noisy sequences along {steps[-1]} steps, means of {len(found.seeds)} seeds and each seed. "
     return Picture(figure, words + "; ".join(said) + f". Guessing costs {np.log(SYMBOLS):.2f}.")
@@ -170,8 +167,6 @@ def plot_noisy(*sweeps):
 def table_noisy(*sweeps):
     """What the curves end with, means over the seeds: losses on seen and unseen ones, the lowest mean on the way, how sure
     the model is, and the share of clean ones that is right, with each seed."""
-    from ..lab.table import Table
-
     rows, extra = [], {}
     for found in sweeps:
         for point in found.points:
@@ -186,9 +181,6 @@ def table_noisy(*sweeps):
 
 def cost_of_bugs(seeds=range(4)):
     """A Table: the loss on unseen sequences of models trained with p = 0.2, as they are, and with two bugs."""
-    from ..lab.table import Table
-    from . import starmap
-
     losses = np.array(starmap(losses_with_bugs, [(seed,) for seed in seeds]))
     rows = [(name, f"{each.mean():.2f}", " ".join(f"{one:.2f}" for one in each))
             for name, each in zip(("right", "left on at test", "no 1/(1 − p)"), losses.T, strict=True)]  # fmt: skip

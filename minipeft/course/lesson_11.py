@@ -3,7 +3,10 @@
 from copy import deepcopy
 
 import numpy as np
+from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
 
+from ..lab.drawing.shapes import arrow, plus
+from ..lab.picture import FAINT, FROZEN, TRAINED, Picture, canvas
 from ..methods.adapter import ParallelAdapter, SequentialAdapter
 from ..methods.wrapper import Beside, Wrapper
 from ..model.functional import gelu
@@ -11,15 +14,13 @@ from ..model.module import Module, innermost
 from ..training.data import symbols_batch
 from . import check
 
+PLUS = 0.24  # radius of a plus
+
 # ---- pictures
 
 
 def draw_adapter(model, number=0):
     """One block of a model, lying on its side, and one of its adapters enlarged: frozen parts grey, trained ones blue."""
-    from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
-
-    from ..lab.picture import FAINT, FROZEN, TRAINED, Picture, canvas
-
     figure, ax = canvas(9.4, 3.95)
     ends = block_on_its_side(ax, model, number)
     block, d = innermost(model.h[number]), model.config.n_embd
@@ -32,7 +33,7 @@ def draw_adapter(model, number=0):
         ax.plot([ends[0][0] + side, corner], [ends[0][1] - 0.5, top], color=TRAINED, lw=0.9, ls=":", zorder=0)
     arrow(ax, (left + 0.9, y), (right - 0.9, y))
     arrow(ax, (left + 1.6, y), (left + 1.6, y + 1.4), (right - 2.4, y + 1.4), (right - 2.4, y + 0.26))
-    plus(ax, right - 2.4, y)
+    plus(ax, right - 2.4, y, PLUS)
     ax.text(left + 0.75, y, "u", ha="right", va="center", fontsize=13)
     ax.text(right - 0.75, y, "y", ha="left", va="center", fontsize=13)
     ax.text(9.3, y + 1.4, "u goes straight on", ha="center", va="center", bbox={"fc": pale, "ec": "none", "pad": 2})
@@ -58,8 +59,6 @@ def draw_adapter(model, number=0):
 
 def draw_places(models, number=0):
     """A block of each model, lying on its side, one below the other, with its name.  models: {name: model}"""
-    from ..lab.picture import Picture, canvas
-
     tops = [3.75 if kind_of(innermost(one.h[number]).mlp) == "beside" else 2.5 for one in models.values()]
     lows = [-0.95 if kind_of(one.h[number]) else -0.45 for one in models.values()]
     ratios = [top - low for top, low in zip(tops, lows, strict=True)]
@@ -127,9 +126,9 @@ def block_on_its_side(ax, model, number):
             high = lane + 1.25
             arrow(ax, (start + 2.3, lane), (start + 2.3, high), (start + 5.1, high), (start + 5.1, lane + 0.25))
             hourglass(ax, start + 3.65, high)
-            plus(ax, start + 5.1, lane)
+            plus(ax, start + 5.1, lane, PLUS)
             ends.append((start + 3.65, high))
-        plus(ax, start + 7.5, 0)
+        plus(ax, start + 7.5, 0, PLUS)
     if kind_of(model.h[number]):
         detour(ax, 17.65, 0)
         ends.append((17.65, 0))
@@ -139,27 +138,8 @@ def block_on_its_side(ax, model, number):
     return ends
 
 
-def arrow(ax, *points):
-    """A line through points, with an arrow head at the last one."""
-    from matplotlib.patches import Polygon
-
-    from ..lab.picture import LINE
-
-    (x0, y0), (x1, y1) = points[-2:]
-    length = max(abs(x1 - x0), abs(y1 - y0))
-    dx, dy = (x1 - x0) / length, (y1 - y0) / length
-    xs, ys = zip(*points[:-1], (x1 - 0.2 * dx, y1 - 0.2 * dy), strict=True)
-    ax.plot(xs, ys, color=LINE, lw=1.5, ls="-", solid_joinstyle="round", zorder=1)
-    wings = [(x1 - 0.3 * dx + s * 0.13 * dy, y1 - 0.3 * dy + s * 0.13 * dx) for s in (-1, 1)]
-    ax.add_patch(Polygon([(x1, y1), *wings], facecolor=LINE, edgecolor="none", zorder=1))
-
-
 def box(ax, x, y, w, h, text):
     """A frozen part: a grey box with its name."""
-    from matplotlib.patches import FancyBboxPatch
-
-    from ..lab.picture import FAINT, FROZEN
-
     style = "round,pad=0,rounding_size=0.14"
     ax.add_patch(
         FancyBboxPatch((x - w / 2, y - h / 2), w, h, boxstyle=style, facecolor=FROZEN, edgecolor=FAINT, zorder=2)
@@ -167,22 +147,8 @@ def box(ax, x, y, w, h, text):
     ax.text(x, y, text, ha="center", va="center", zorder=3)
 
 
-def plus(ax, x, y):
-    """Two ways meet, and are added."""
-    from matplotlib.patches import Circle
-
-    from ..lab.picture import LINE
-
-    ax.add_patch(Circle((x, y), 0.24, facecolor="white", edgecolor=LINE, lw=1.3, zorder=3))
-    ax.text(x, y - 0.02, "+", ha="center", va="center", fontsize=12, zorder=4)
-
-
 def hourglass(ax, x, y):
     """A bottleneck in small: wide, narrow, wide."""
-    from matplotlib.patches import Polygon
-
-    from ..lab.picture import TRAINED
-
     for s in (-1, 1):
         corners = [(x + s * 0.62, y - 0.5), (x + s * 0.62, y + 0.5), (x + s * 0.1, y + 0.14), (x + s * 0.1, y - 0.14)]
         ax.add_patch(Polygon(corners, facecolor=TRAINED, edgecolor="#00406a", lw=1, zorder=3))
@@ -193,7 +159,7 @@ def detour(ax, x, y):
     """A bottleneck after something: u goes straight on underneath, f(u) is added.  Its plus is at x + 1.1."""
     hourglass(ax, x, y)
     arrow(ax, (x - 0.85, y), (x - 0.85, y - 0.72), (x + 1.1, y - 0.72), (x + 1.1, y - 0.24))
-    plus(ax, x + 1.1, y)
+    plus(ax, x + 1.1, y, PLUS)
 
 
 # ---- short trainings

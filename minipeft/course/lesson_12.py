@@ -1,12 +1,16 @@
-"""What lesson 12 calls: its pictures of attention with a prefix, the checks of its blanks, and what it tries out."""
+"""What lesson 12 calls: its pictures, the checks of its blanks, and what it tries out."""
 
 import re
+from fractions import Fraction
 
 import numpy as np
+from matplotlib.patches import Rectangle
 
 from ..generation import generate
+from ..lab.charts import shade
 from ..lab.gradcheck import nudge
 from ..lab.heads import attention_weights
+from ..lab.picture import COLORS, TRAINED, Picture, canvas
 from ..lab.symbols import write
 from ..methods.prefix import ShiftedPositions
 from ..methods.wrapper import Wrapper, wrap
@@ -19,117 +23,13 @@ from ..training.loop import fit
 from ..training.optimizers import AdamW, constant
 from . import check
 
-INK, GREY, BACK, PALE, COLD = "#222222", "#6f6f6f", "#B34700", "#cfe4f2", "#f1f1f1"
+INK, GREY, BACK, COLD = "#222222", "#6f6f6f", "#B34700", "#f1f1f1"
 
-# ---- the picture: attention with columns for the prefix
-
-
-def draw_columns():
-    """Attention with two prefix columns, forward and back, with blanks where the slopes of the prefix belong."""
-    from ..lab.picture import Picture, canvas
-
-    figure, axes = canvas(10.2, 3.55, 1, 2, width_ratios=(10.6, 12.2))
-    columns_forward(axes[0])
-    columns_backward(axes[1])
-    alt = (
-        "Two panels. Forward: a table of attention weights with a row for each of three queries. Two blue columns on the "
-        "left belong to the prefix, and every row has both. Three grey columns belong to the tokens, and a query has only "
-        "those up to its own. Above the columns stand the keys, below them the values; those of the prefix are blue. "
-        "Outputs leave to the right. Backward: the slope do comes in from the right; where the weights p stood is dz. It "
-        "leaves the blue columns upwards and downwards. dP_k and dP_v are boxes with a question mark."
-    )
-    return Picture(figure, alt)
-
-
-def columns(ax, back=False):
-    """The keys, the weights and the values, column by column."""
-    from matplotlib.patches import Rectangle
-
-    from ..lab.picture import TRAINED
-
-    color = BACK if back else INK
-    for c in range(5):
-        x, mine = c + (0 if c < 2 else 0.35), c < 2
-        face, ink = (TRAINED, "white") if mine else ("#e4e4e4", INK)
-        for y, kind in ((4.3, "k"), (-0.1, "v")):
-            name = rf"$P_{{{kind},{c + 1}}}$" if mine else rf"${kind}_{c - 1}$"
-            ax.add_patch(Rectangle((x + 0.06, y), 0.88, 0.8, facecolor=face, edgecolor=INK, lw=0.9))
-            ax.text(x + 0.5, y + 0.4, name, ha="center", va="center", fontsize=11, color=ink)
-        for t in range(3):
-            seen = mine or c - 2 <= t
-            ax.add_patch(Rectangle((x + 0.06, 3.22 - t), 0.88, 0.88, lw=0.9, edgecolor=TRAINED if mine else "#999999",
-                                   facecolor=(PALE if mine else COLD) if seen else "white",
-                                   linestyle="-" if seen else (0, (2, 2))))  # fmt: skip
-            if seen:
-                ax.text(x + 0.5, 3.65 - t, "dz" if back else "p", ha="center", va="center", fontsize=10 if back else 11,
-                        color=TRAINED if mine else GREY)  # fmt: skip
-    for t in range(3):
-        y = 3.65 - t
-        ax.text(-0.55, y, f"q{'₁₂₃'[t]}", ha="center", va="center", fontsize=12)
-        line(ax, *(((6.6, y), (5.5, y)) if back else ((5.5, y), (6.6, y))), color=color)
-        ax.text(7.05, y, f"{'d' if back else ''}o{'₁₂₃'[t]}", ha="center", va="center", fontsize=12, color=color)
-
-
-def line(ax, start, end, color=INK):
-    """An arrow."""
-    from matplotlib.patches import FancyArrowPatch
-
-    ax.add_patch(
-        FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=12, color=color, lw=1.5, shrinkA=0, shrinkB=0)
-    )
-
-
-def panel(ax, title, left, right):
-    ax.set(xlim=(left, right), ylim=(-1.5, 6.5), aspect="equal")
-    ax.axis("off")
-    ax.set_title(title, fontsize=12, fontweight="bold", color=INK, x=0.0, loc="left")
-
-
-def columns_forward(ax):
-    """The left panel."""
-    from ..lab.picture import TRAINED
-
-    panel(ax, "forward", -2.7, 7.9)
-    columns(ax)
-    ax.text(1.94, 5.9, "the prefix: trained", ha="right", fontsize=11, color=TRAINED)
-    ax.text(1.94, 5.4, "m = 2 columns", ha="right", fontsize=10, color=TRAINED)
-    ax.text(2.41, 5.9, "the tokens: frozen model", ha="left", fontsize=11, color=GREY)
-    ax.text(2.41, 5.4, "a column each", ha="left", fontsize=10, color=GREY)
-    for y, text in ((4.7, "keys"), (2.65, "weights,\na row sums\nto 1"), (0.3, "values")):
-        ax.text(-1.1, y, text, ha="right", va="center", fontsize=9.5, color=GREY)
-    ax.text(2.7, -0.75, "each output = its weights times the values", ha="center", fontsize=10, color=GREY)
-
-
-def columns_backward(ax):
-    """The right panel."""
-    panel(ax, "and back", -3.4, 8.8)
-    columns(ax, back=True)
-    line(ax, (1.0, 5.1), (1.0, 5.62), BACK)
-    line(ax, (1.0, -0.1), (1.0, -0.62), BACK)
-    blank(ax, 1.0, 6.0, "$dP_k$ = ?")
-    blank(ax, 1.0, -1.0, "$dP_v$ = ?")
-    for y, name in ((4.7, "dk"), (0.3, "dv")):
-        ax.text(5.5, y, f"{name} goes on\nto the tokens", ha="left", va="center", fontsize=9.5, color=GREY)
-
-
-def blank(ax, x, y, text):
-    """A place for an answer."""
-    from matplotlib.patches import FancyBboxPatch
-
-    w, h = 0.5 + 0.235 * len(text.replace("$", "")), 0.76
-    ax.add_patch(FancyBboxPatch((x - w / 2, y - h / 2), w, h, boxstyle="round,pad=0,rounding_size=0.12", edgecolor=BACK,
-                                lw=1.3, zorder=3, facecolor="white", linestyle=(0, (3, 2))))  # fmt: skip
-    ax.text(x, y, text, ha="center", va="center", fontsize=12, zorder=4)
+# ---- the picture: shares
 
 
 def draw_shares(rows):
     """A bar of length 1 for each row, cut into shares.  rows: {label: weights}, the prefix' first, or 0."""
-    from fractions import Fraction
-
-    from matplotlib.patches import Rectangle
-
-    from ..lab.picture import TRAINED, Picture, canvas
-
     figure, ax = canvas(9.0, 0.55 * len(rows) + 0.3)
     said = []
     for i, (label, weights) in enumerate(rows.items()):
@@ -202,6 +102,9 @@ def slopes(**given):
 
     Names: dP_v, dz (its two prefix columns), dP_k, dP_v_batch, for the arrays of example().
     """
+    q, k, v, P_k, P_v, do = example(batch=True)
+    weights = [attend(q[n], np.vstack([P_k, k[n]]), np.vstack([P_v, v[n]]))[0][:, : len(P_k)] for n in range(2)]
+    each = [weights[n].T @ do[n] for n in range(2)]
     q, k, v, P_k, P_v, do = example()
     p, o = attend(q, np.vstack([P_k, k]), np.vstack([P_v, v]))
     p, worth = p[:, : len(P_k)], do @ P_v.T
@@ -209,10 +112,15 @@ def slopes(**given):
     mistakes = {
         "dz": {
             "this is share × what the value is worth; take away what the output is worth": p * worth,
-            "the sum over the five numbers of do · o is missing": p * (worth - do.sum(1, keepdims=True)),
+            "what the output is worth is do · o: where is o?": p * (worth - do.sum(1, keepdims=True)),
+            "the output holds the tokens' values, too": p * (worth - (p * worth).sum(1, keepdims=True)),
             "the share p of the column is missing": worth - (do * o).sum(1, keepdims=True),
         },
         "dP_k": {"q is divided by √K before it is multiplied: K = 4 here": dz.T @ q},
+        "dP_v_batch": {
+            "that is a mean: the prefix stands before both sequences, and the slopes add": (each[0] + each[1]) / 2,
+            "that is one sequence alone: the prefix stands before the other, too": each[1],
+        },
     }
     wanted = {name: (lambda name=name: measured(name)) for name in ("dP_v", "dz", "dP_k", "dP_v_batch")}
     check.answers(wanted, mistakes, tolerance=1e-5, **given)
@@ -266,11 +174,6 @@ def plot_moved(prefixes, places, n=64):
 
     prefixes: {label: (model, place where it was trained)}.  Returns a Picture.
     """
-    from matplotlib.patches import Rectangle
-
-    from ..lab.charts import shade
-    from ..lab.picture import Picture, canvas
-
     places = list(places)
     found = {f"{task}, base": shares for task, shares in base_when_moved(places, n=n).items()}
     found |= {label: exact_when_moved(model, "near", places, n) for label, (model, _) in prefixes.items()}
@@ -335,8 +238,6 @@ def compare(sweeps, level):
 
     sweeps: what `sweep` returned, with the settings method and lr.  level: what guessing gives.  Returns a Picture.
     """
-    from ..lab.picture import COLORS, Picture, canvas
-
     rows = [
         (label, 100 * one.values("right letters", **point), one.mean("exact", **point))
         for one in sweeps

@@ -3,7 +3,9 @@
 from types import SimpleNamespace
 
 import numpy as np
+from matplotlib.patches import Rectangle
 
+from ..lab.drawing.shapes import arrow
 from ..lab.ledger import count_parameters
 from ..lab.picture import FAINT, FROZEN, LINE, TRAINED, Picture, canvas
 from ..lab.sweeps import sweep
@@ -50,13 +52,7 @@ def draw_rows():
 
 
 def tile(ax, x, y, w, h, face, edge, style="-"):
-    from matplotlib.patches import Rectangle
-
     ax.add_patch(Rectangle((x, y), w, h, facecolor=face, edgecolor=edge, lw=1, linestyle=style))
-
-
-def arrow(ax, start, end, color):
-    ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": color, "lw": 1.4, "shrinkA": 0, "shrinkB": 0})
 
 
 def one_row(ax, row, y, back, color):
@@ -69,11 +65,11 @@ def one_row(ax, row, y, back, color):
     if back and mine:
         ax.text(3.2, y, "?", ha="center", va="center", fontsize=13, color=BACK)
     else:
-        arrow(ax, *(((3.9, y), (2.6, y)) if back else ((2.6, y), (3.9, y))), color)
+        arrow(ax, *(((3.9, y), (2.6, y)) if back else ((2.6, y), (3.9, y))), color=color)
     if mine:
         ax.plot([5.6, 6.4], [y, y], color=FAINT, lw=1.2, ls=":")
     else:
-        arrow(ax, *(((6.4, y), (5.6, y)) if back else ((5.6, y), (6.4, y))), color)
+        arrow(ax, *(((6.4, y), (5.6, y)) if back else ((5.6, y), (6.4, y))), color=color)
 
 
 # ---- the blanks

@@ -59,11 +59,3 @@ def canvas(width: float, height: float, rows: int = 1, columns: int = 1, **optio
         figure = Figure(figsize=(width, height))
         FigureCanvasAgg(figure)
         return figure, figure.subplots(rows, columns, **options)
-
-
-def direct_labels(axes, labels, x, apart):
-    """Write names at the right ends of lines, moved down just enough to be read: labels are (name, y, colour)."""
-    last = float("inf")
-    for name, y, color in sorted(labels, key=lambda label: -label[1]):
-        last = min(y, last - apart)
-        axes.text(x, last, name, color=color, va="center", fontsize=10)

@@ -1,13 +1,13 @@
 """What all of PEFT shares: freeze everything, put something in; take it off, fold it in, switch it off."""
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from fnmatch import fnmatchcase
 
 import numpy as np
 
 from ..model.module import Module, plain_path, several
-from ..validation import is_seed
+from ..validation import is_bool, is_seed
 from .records import (
     Record,
     base_parameters,
@@ -133,6 +133,11 @@ def check_method(model, method, seed):
         raise TypeError(f"a model and a method are needed, such as LoRA(r=8), not {model!r:.50} and {method!r}")
     if not is_seed(seed):
         raise ValueError(f"seed must be a whole number of at least 0, or None, not {seed!r}")
+    for one in filter(is_dataclass, one_by_one([method])):
+        for field in fields(one):
+            value = getattr(one, field.name)
+            if field.type in (bool, "bool") and not is_bool(value):  # "no" would count as True
+                raise ValueError(f"{field.name} must be True or False, not {value!r}")
 
 
 def thaw(model, targets, name="*", kind=Module):

@@ -2,9 +2,12 @@
 
 from ...validation import is_whole
 from ..picture import FROZEN, TRAINED, Picture
-from .shapes import BACK, INK, QUIET, Pen, blank, heading
+from .shapes import BACK, INK, QUIET, Pen, blank, heading, typeset
 
 SIDE, THIN, THICK = 66, 17, 30  # of the largest matrix, and the limits of what r is drawn as, in points
+PAGE, LEFT, RIGHT = (748, 222), 352, 368  # both panels; how wide the left one is alone; where the right one begins
+UP, LOW, MIDDLE = 160, 78, 119  # heights of the two lanes, and of x and y
+ROOM = 36  # for dx, at the left of the right panel
 
 
 def draw_lora(d_in="d_in", d_out="d_out", r="r", backward=True, solved=True):
@@ -22,10 +25,11 @@ def draw_lora(d_in="d_in", d_out="d_out", r="r", backward=True, solved=True):
     if len(numbers) == 3 and r > min(d_in, d_out):
         raise ValueError(f"r must be at most min(d_in, d_out) = {min(d_in, d_out)}, not {r}")
     tall, wide, thin = sides(d_in, d_out, r)
-    pen = Pen(748 if backward else 352, 222)
+    width, height = PAGE
+    pen = Pen(width if backward else LEFT, height)
     lora_forward(pen, 0, (tall, wide, thin), (d_in, d_out, r))
     if backward:
-        lora_backward(pen, 368, (tall, wide, thin), solved)
+        lora_backward(pen, RIGHT, (tall, wide, thin), solved)
     alt = (f"{'Two panels. Forward: ' if backward else ''}x goes two ways. The upper one leads through a grey square, W, "
            f"frozen, {d_in} × {d_out}. The lower one leads through a tall blue A, {d_in} × {r}, to a short h, through a "
            f"wide blue B, {r} × {d_out}, and is multiplied by s. A plus joins them to y.")  # fmt: skip
@@ -44,9 +48,6 @@ def sides(d_in, d_out, r):
     unit = SIDE / max(d_in, d_out)
     tall, wide = (max(THIN, n * unit) for n in (d_in, d_out))
     return tall, wide, THIN if isinstance(r, str) else min(max(THIN, r * unit), THICK, tall, wide)
-
-
-UP, LOW, MIDDLE = 160, 78, 119  # heights of the two lanes, and of x and y
 
 
 def three_matrices(pen, x, sizes):
@@ -83,16 +84,10 @@ def lora_forward(pen, x, sizes, names):
     pen.text(x + 273, LOW - 14, "one number,\nα / r", 9, QUIET, va="top")
 
 
-def typeset(name):
-    """A size as it is written in a picture: d_in with its index below, a number as it is."""
-    letter, _, index = str(name).partition("_")
-    return rf"${letter}_\mathrm{{{index}}}$" if index else letter
-
-
 def lora_backward(pen, x, sizes, solved):
     tall, wide, thin = sizes
     heading(pen, x + 8, 210, "and back")
-    x += 36
+    x += ROOM
     look = {"color": BACK, "lw": 1.5}
     pen.text(x + 330, MIDDLE + 9, "dy", 13, BACK)
     pen.wire((x + 340, MIDDLE), (x + 300, MIDDLE), head=False, **look)

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
-from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
 from matplotlib.textpath import text_to_path
 
 from ..picture import COLORS, FAINT, FROZEN, LINE, TRAINED, canvas
@@ -25,7 +25,19 @@ GAP, LEAD, KNOT = 9, 7, 5.5  # between two pieces; of a wire before it forks; ra
 def width(text, size, weight="normal"):
     """How wide the text is, in points; of several lines the widest."""
     font = FontProperties(family=FAMILY, size=size, weight=weight)
-    return max(text_to_path.get_text_width_height_descent(line, font, False)[0] for line in text.split("\n"))
+    lines = [(line, "$" in line) for line in text.split("\n")]  # between dollars: set as mathematics
+    return max(text_to_path.get_text_width_height_descent(line, font, math)[0] for line, math in lines)
+
+
+def typeset(name):
+    """A name as it is written in a picture: d_in with its index below, a number as it is."""
+    letter, _, index = str(name).partition("_")
+    return rf"${letter}_\mathrm{{{index}}}$" if index else letter
+
+
+def numeral(value, digits=3):
+    """At most so many digits, and a true minus sign."""
+    return f"{float(value) + 0.0:.{digits}g}".replace("-", "−")  # + 0.0: a zero has no sign
 
 
 def mixed(share, light=PALE, dark=TRAINED):
@@ -38,6 +50,22 @@ def ink_on(color):
     """White on dark colours, black on light ones."""
     r, g, b = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return "white" if 0.3 * r + 0.59 * g + 0.11 * b < 140 else INK
+
+
+def arrow(axes, *points, color=LINE, head=True, lw=1.5):
+    """On any axes, a line through the points, at any slant; with a head, an arrow.  The head grows with the line."""
+    line = points[:-1] if head else points
+    axes.add_artist(Line2D(*zip(*line, strict=True), ls="-", color=color, lw=lw, solid_joinstyle="round", zorder=1.5))
+    if head:
+        axes.add_artist(FancyArrowPatch(*points[-2:], arrowstyle="-|>", mutation_scale=4.5 + 5 * lw, color=color, lw=lw,
+                                        shrinkA=0, shrinkB=0, zorder=1.5))  # fmt: skip
+
+
+def plus(axes, x, y, r, color=LINE, lw=1.4):
+    """On any axes, a small circle with a plus in it, which is drawn and no letter, so that it stands in the middle."""
+    axes.add_artist(Circle((x, y), r, fc="white", ec=color, lw=lw, zorder=3))
+    for dx, dy in ((0.55 * r, 0), (0, 0.55 * r)):
+        axes.add_artist(Line2D((x - dx, x + dx), (y - dy, y + dy), ls="-", color=color, lw=1.1 * lw, zorder=4))
 
 
 class Pen:
@@ -91,13 +119,16 @@ class Pen:
         xs, ys = zip(*points, strict=True)
         self.line(xs, ys, color=color, lw=lw, solid_joinstyle="round", solid_capstyle="butt", zorder=1.5)
 
+    def slanted(self, start, end, color=LINE, lw=1.1):
+        """An arrow at any slant; those of a wire run along the sides of the page."""
+        arrow(self.axes, start, end, color=color, lw=lw)
+
     def knot(self, x, y, sign="+", color=LINE, r=KNOT):
         """A small circle with a sign in it."""
-        self.patch(Circle((x, y), r, fc="white", ec=color, lw=1, zorder=3))
-        if sign == "+":  # drawn, so that it stands in the middle
-            for dx, dy in ((0.55 * r, 0), (0, 0.55 * r)):
-                self.line((x - dx, x + dx), (y - dy, y + dy), color=color, lw=1.1, zorder=4)
+        if sign == "+":
+            plus(self.axes, x, y, r, color, lw=1)
         else:
+            self.patch(Circle((x, y), r, fc="white", ec=color, lw=1, zorder=3))
             self.text(x, y, sign, 9, color, va="center_baseline")
 
 

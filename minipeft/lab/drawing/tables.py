@@ -4,7 +4,7 @@ import numpy as np
 
 from ...validation import is_whole
 from ..picture import COLORS, FAINT, FROZEN, TRAINED, Picture
-from .shapes import BACK, INK, PALE, QUIET, Pen, blank, heading, mixed, width
+from .shapes import BACK, INK, PALE, QUIET, Pen, blank, heading, mixed, numeral, typeset, width
 
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 CELL, BETWEEN = 30, 10  # a cell of the table; between the prefix and the tokens
@@ -26,10 +26,10 @@ def draw_attention(T=3, m=0, backward=True, solved=True):
         )
     table_w = CELL * (T + m) + (BETWEEN if m else 0)
     height = CELL * T + 2 * CELL + 2 * 12 + 118
-    left = 96  # for what stands at the left of the table
-    forward_w = max(left + table_w + 62, left + CELL * m + 146 if m else 0, 276) + 14
-    back_left = 132 if solved else 62 if m else 88
-    back_w = max(back_left + table_w + 128, back_left + 190)
+    left = 102  # for what stands at the left of the table
+    forward_w = max(left + table_w + 62, left + CELL * m + 160 if m else 0, 300) + 14
+    back_left = 132 if solved else 46 if m else 88
+    back_w = max(back_left + table_w + (92 if m else 128), back_left + 190 if solved else 0)
     pen = Pen(forward_w + (back_w if backward else 0), height)
     attention_forward(pen, 0, left, T, m, height)
     if backward:
@@ -44,7 +44,9 @@ def draw_attention(T=3, m=0, backward=True, solved=True):
             "its own. Keys stand above, values below; outputs leave to the right.")  # fmt: skip
     if backward:
         found = gradients(m)
-        alt += " Back: do comes in from the right, and "
+        alt += " Back: do comes in from the right, and where the weights p stood is dz. "
+        if m:
+            alt += "Upwards and downwards it leaves the blue columns: "
         alt += ("; ".join(found.values()) if solved else f"{' and '.join(found)} are question marks") + "."
     return Picture(pen.figure, alt)
 
@@ -61,7 +63,8 @@ def numbered(name, i):
 
 
 def table(pen, x, height, T, m, back):
-    """Keys, weights and values; returns (the height of the keys' middle, of the values', of each row's)."""
+    """Keys, weights and values, or with back the slopes of the scores; returns (the height of the keys' middle, of the
+    values', of each row's)."""
     keys, color = height - 84, BACK if back else INK
     rows = [keys - CELL - 10 - CELL * t for t in range(T)]
     low, gap = rows[-1] - CELL - 10, 1.5
@@ -71,21 +74,22 @@ def table(pen, x, height, T, m, back):
             pen.tile(
                 at + gap, level - CELL / 2 + gap, CELL - 2 * gap, CELL - 2 * gap, TRAINED if mine else FROZEN, QUIET
             )
-            text = f"P_{name}" if mine else numbered(name, c - m)
-            pen.text(at + CELL / 2, level, text, 9 if mine else 10.5, "white" if mine else INK, va="center_baseline")
+            text = typeset(f"P_{name},{c + 1}") if mine else numbered(name, c - m)
+            pen.text(at + CELL / 2, level, text, 11.5, "white" if mine else INK, va="center_baseline")
         for t, level in enumerate(rows):
             seen = mine or c - m <= t
             face = (PALE if mine else "#f4f4f4") if seen else "white"
             pen.tile(at + gap, level - CELL / 2 + gap, CELL - 2 * gap, CELL - 2 * gap, face, TRAINED if mine else FAINT,
                      linestyle="-" if seen else (0, (2, 2)))  # fmt: skip
             if seen:
-                pen.text(at + CELL / 2, level, "p", 10, TRAINED if mine else QUIET, va="center_baseline")
+                slope = TRAINED if mine else QUIET
+                pen.text(at + CELL / 2, level, "dz" if back else "p", 10.5, slope, va="center_baseline")
     right = x + CELL * (m + T) + (BETWEEN if m else 0)
     for t, level in enumerate(rows):
-        pen.text(x - 14, level, numbered("q", t), 11.5, va="center_baseline")
+        pen.text(x - 15, level, numbered("q", t), 12, va="center_baseline")
         near, far = (right + 5, level), (right + 33, level)
-        pen.wire(*((far, near) if back else (near, far)), color=color, lw=1.5)
-        pen.text(right + 38, level, numbered("do" if back else "o", t), 11.5, color, ha="left", va="center_baseline")
+        pen.wire(*((far, near) if back else (near, far)), color=color, lw=1.7)
+        pen.text(right + 38, level, numbered("do" if back else "o", t), 12, color, ha="left", va="center_baseline")
     return keys, low, rows
 
 
@@ -97,12 +101,12 @@ def attention_forward(pen, x, left, T, m, height):
         split = at + CELL * m + BETWEEN / 2
         for line, (mine, theirs) in enumerate((("the prefix: trained", "the tokens: frozen model"),
                                                (f"m = {m} column{'s' * (m > 1)}", "a column each"))):  # fmt: skip
-            level = height - 42 - 13 * line
-            pen.text(split - 7, level, mine, 9.5 - line / 2, TRAINED, ha="right", va="center_baseline")
-            pen.text(split + 7, level, theirs, 9.5 - line / 2, QUIET, ha="left", va="center_baseline")
+            level = height - 42 - 14 * line
+            pen.text(split - 7, level, mine, 10.5 - line / 2, TRAINED, ha="right", va="center_baseline")
+            pen.text(split + 7, level, theirs, 10.5 - line / 2, QUIET, ha="left", va="center_baseline")
     for level, text in ((keys, "keys"), (sum(rows) / T, "weights,\na row sums\nto 1"), (low, "values")):
-        pen.text(at - 32, level, text, 9, QUIET, ha="right")
-    pen.text(x + 14, low - CELL / 2 - 18, "o = p v: each output is its weights times the values", 9, QUIET, ha="left")
+        pen.text(at - 32, level, text, 10, QUIET, ha="right")
+    pen.text(x + 14, low - CELL / 2 - 18, "o = p v: each output is its weights times the values", 10, QUIET, ha="left")
 
 
 def attention_backward(pen, x, left, T, m, height, solved):
@@ -113,19 +117,20 @@ def attention_backward(pen, x, left, T, m, height, solved):
     up, down = ("dP_k", "dP_v") if m else ("dk", "dv")
     middle = at + columns / 2
     for name, start, end in ((up, keys + CELL / 2, keys + CELL / 2 + 15), (down, low - CELL / 2, low - CELL / 2 - 15)):
-        pen.wire((middle, start), (middle, end), color=BACK, lw=1.5)
-        blank(pen, middle, end + (12 if end > start else -12), found[name] if solved else f"{name} = ?", solved)
+        pen.wire((middle, start), (middle, end), color=BACK, lw=1.7)
+        text = found[name] if solved else f"{name} = ?"
+        blank(pen, middle, end + (12 if end > start else -12), text.replace(name, typeset(name)), solved)
     if m:
         for level, name in ((keys, "dk"), (low, "dv")):
-            pen.text(right + 5, level, f"{name} goes on\nto the tokens", 9, QUIET, ha="left")
+            pen.text(right + 5, level, f"{name} goes on\nto the tokens", 10, QUIET, ha="left")
     level = sum(rows) / T
     if not m:
-        pen.wire((at - 24, level), (at - 36, level), color=BACK, lw=1.5)
+        pen.wire((at - 24, level), (at - 36, level), color=BACK, lw=1.7)
         blank(pen, at - 38, level, found["dq"].replace(" = ", " =\n") if solved else "dq = ?", solved, ha="right")
         if solved:
-            pen.text(right + 5, keys, "dp = do vᵀ\ndz = p ⊙ (dp − do·o)", 9, BACK, ha="left")
+            pen.text(right + 5, keys, "dp = do vᵀ\ndz = p ⊙ (dp − do·o)", 10, BACK, ha="left")
     elif solved:
-        pen.text(at - 28, level, "dp = do vᵀ\ndz = p ⊙\n(dp − do·o)", 9.5, BACK, ha="right")
+        pen.text(at - 28, level, "dp = do vᵀ\ndz = p ⊙\n(dp − do·o)", 10, BACK, ha="right")
 
 
 # ---- outer products
@@ -168,7 +173,7 @@ def draw_outer(k=2, m=4, n=5, A=None, B=None):
                 here = face(i, j)
                 pen.tile(x + j * cell, high - (i + 1) * cell, cell, cell, here, "white", lw=1.2)
                 if values is not None:
-                    text = f"{values[i, j] + 0.0:.3g}".replace("-", "−")
+                    text = numeral(values[i, j])
                     pen.text(x + (j + 0.5) * cell, high - (i + 0.5) * cell, text, 8 if len(text) < 4 else 6.5,
                              "white" if here in faces else INK, va="center_baseline")  # fmt: skip
         pen.text(x + columns * cell / 2, high + lift, title, 11, color)

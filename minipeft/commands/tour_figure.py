@@ -1,4 +1,4 @@
-"""Figures: one style, one message each.  Imported late: it brings matplotlib with it."""
+"""The figure of `minipeft tour`: what each method learns, and with how many numbers.  It brings matplotlib with it."""
 
 from pathlib import Path
 
@@ -7,7 +7,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..files import replacing
-from .picture import COLORS, MARKERS, STYLE, STYLES
+from ..lab.charts import label_ends
+from ..lab.picture import COLORS, MARKERS, STYLE, STYLES
 
 FIGURE = b"minipeft tour"  # stands in each figure of the tour, so that another picture is never written over
 
@@ -20,18 +21,21 @@ def tour_figure(rows, before, path):
     before: held-out bits a character of the base.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(10.5, 4.2), dpi=130)
+        figure = Figure(figsize=(11, 4.2), dpi=130)
         FigureCanvasAgg(figure)
         curves, quality = figure.subplots(1, 2, width_ratios=[1.15, 1])
+        ends = []
         for i, row in enumerate(rows):
             look = {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)], "markersize": 4}
             curves.plot(row["val_step"], row["bits"], linestyle=STYLES[i % len(STYLES)], label=row["label"], **look)
             quality.plot(row["trained"], row["bits"][-1], linestyle="none", **{**look, "markersize": 8})
+            ends.append((row["label"], row["val_step"][-1], row["bits"][-1], look["color"]))
             name_point(quality, row["label"], row["trained"], row["bits"][-1], rows)
         better = sum(row["bits"][-1] < before for row in rows)
         curves.set(title=f"{better} of {len(rows)} methods learn the new text", xlabel="training steps")
         curves.set(ylabel="held-out climate text, bits a character")
-        name_ends(curves, rows)
+        curves.margins(x=0.02)
+        label_ends(curves, ends)
         quality.axhline(before, color="0.4", linewidth=1)
         quality.annotate("before training", (0.98, before), (0, 4), xycoords=("axes fraction", "data"), color="0.3",
                          textcoords="offset points", ha="right", fontsize=9)  # fmt: skip
@@ -45,17 +49,6 @@ def tour_figure(rows, before, path):
         with replacing(path, "figure of the tour", FIGURE) as file:
             figure.savefig(file, format=Path(path).suffix[1:], metadata={"Creator": FIGURE.decode()})
     return figure
-
-
-def name_ends(axes, rows):
-    """Write each label at the end of its curve, moved up or down just enough to be read."""
-    low, high = axes.get_ylim()
-    last, apart = -float("inf"), 0.05 * (high - low)
-    for row in sorted(rows, key=lambda row: row["bits"][-1]):
-        last = max(row["bits"][-1], last + apart)
-        axes.annotate(row["label"], (row["val_step"][-1], row["bits"][-1]), (1.01, last), va="center", fontsize=9,
-                      xycoords="data", textcoords=("axes fraction", "data"))  # fmt: skip
-    axes.margins(x=0.02)
 
 
 def name_point(axes, label, x, y, rows):
