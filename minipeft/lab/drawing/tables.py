@@ -37,16 +37,15 @@ def draw_attention(T=3, m=0, backward=True, solved=True):
     alt = (f"{'Two panels. Forward: a' if backward else 'A'} table of attention weights with a row for each of {T} "
            f"{'query' if T == 1 else 'queries'}. ")  # fmt: skip
     if m:
-        alt += (
-            f"{m} blue {'column' if m == 1 else 'columns'} on the left belong to the prefix, and every row has them. "
-        )
+        one, every = ("column on the left belongs", "it") if m == 1 else ("columns on the left belong", "them")
+        alt += f"{m} blue {one} to the prefix, and every row has {every}. "
     alt += (f"{T} grey {'column belongs' if T == 1 else 'columns belong'} to the tokens, and a query has only those up to "
             "its own. Keys stand above, values below; outputs leave to the right.")  # fmt: skip
     if backward:
         found = gradients(m)
         alt += " Back: do comes in from the right, and where the weights p stood is dz. "
         if m:
-            alt += "Upwards and downwards it leaves the blue columns: "
+            alt += f"Upwards and downwards it leaves the blue column{'s' * (m > 1)}: "
         alt += ("; ".join(found.values()) if solved else f"{' and '.join(found)} are question marks") + "."
     return Picture(pen.figure, alt)
 
