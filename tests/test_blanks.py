@@ -13,7 +13,8 @@ import pytest
 from minipeft import load_base
 from minipeft.course import check
 from minipeft.lab.spectra import singular_values
-from minipeft.model import Block, chain
+from minipeft.methods.wrapper import Wrapper
+from minipeft.model import Block, Parameter, chain
 from minipeft.model.functional import gelu, softmax
 
 # (lesson, what stands above the blank, its check, {blank: {what the check says: answer}})
@@ -231,6 +232,29 @@ BLANKS = [
             "one sequence alone": "each[1]",
         },
     }),
+    ("12", "", "tools.check_layer(prefix({}))", {
+        "o": {
+            "✓": "lambda x, P, other: np.concatenate([P, x], axis=1)",
+            "attention without the prefix": "lambda x, P, other: x",
+            "behind the tokens": "lambda x, P, other: np.concatenate([x, P], axis=1)",
+            "P_k belongs before the keys": "lambda x, P, other: np.concatenate([other, x], axis=1)",
+        },
+        "dq": {"✓": "lambda dq: dq", "dq is zero": "lambda dq: 0 * dq"},
+        **{name: {
+            "✓": "lambda d: d[:, 2:]",
+            f"no slopes of {name[1]}": "lambda d: d",
+            "the cut is at the other end": "lambda d: d[:, :-2]",
+            "the rows of the prefix": "lambda d: d[:, :2]",
+        } for name in ("dk", "dv")},
+        **{name: {
+            "✓": "lambda d, other: d[:, :2].sum(0)",
+            "that is a mean": "lambda d, other: d[:, :2].mean(0)",
+            "the last sequence alone": "lambda d, other: d[-1, :2]",
+            "those are the last m rows": "lambda d, other: d[:, -2:].sum(0)",
+            f"that is {given}": "lambda d, other: other[:, :2].sum(0)",
+            "is zero everywhere": "lambda d, other: 0.0",
+        } for name, given in (("dP_k", "dP_v"), ("dP_v", "dP_k"))},
+    }),
     ("13", "one = tools.example(); P, E, ids, dy, m = one.P, one.E, one.ids, one.dy, one.m", "tools.answers({})", {
         "y": {
             "✓": "np.concatenate([[P, P], E[ids]], axis=1)",
@@ -272,9 +296,39 @@ def block(y=lambda x, a, m: x + a + m, dx=lambda dy, attn, mlp: dy + mlp(dy) + a
     return Mine
 
 
+def prefix(
+    o=lambda x, P, other: np.concatenate([P, x], axis=1),
+    dq=lambda dq: dq,
+    dk=lambda d: d[:, 2:],
+    dv=lambda d: d[:, 2:],
+    dP_k=lambda d, other: d[:, :2].sum(0),
+    dP_v=lambda d, other: d[:, :2].sum(0),
+):
+    """The layer of lesson 12 with m = 2, right but for what is given."""
+
+    class Mine(Wrapper):
+        def __init__(self, core, P_k, P_v):
+            super().__init__(core)
+            self.P_k, self.P_v = Parameter(P_k), Parameter(P_v)
+
+        def forward(self, q, k, v):
+            P_k, P_v = (np.stack([one.data] * len(q)) for one in (self.P_k, self.P_v))
+            y, back = self.base(q, o(k, P_k, P_v), o(v, P_v, P_k))
+
+            def backward(do):
+                d, keys, values = back(do)
+                self.P_k.add_grad(dP_k(keys, values))
+                self.P_v.add_grad(dP_v(values, keys))
+                return dq(d), dk(keys), dv(values)
+
+            return y, backward
+
+    return Mine
+
+
 def fill_in(lesson, above, call, blank, typed):
     names = {"tools": tools(lesson), "np": np, "softmax": softmax, "gelu": gelu, "load_base": load_base,
-             "singular_values": singular_values, "block": block}  # fmt: skip
+             "singular_values": singular_values, "block": block, "prefix": prefix}  # fmt: skip
     exec(above, names)
     exec(call.format(f"{blank}={typed}"), names)
 

@@ -58,6 +58,9 @@ def compare(got, want, what="the result", mistakes=(), tolerance=1e-8):
     if got.dtype.kind not in "fiub":
         return False, f"{what} is not an array of numbers"
     if got.shape != want.shape:
+        for wrong, hint in mistakes:  # which may have a shape of their own
+            if np.shape(wrong) == got.shape and np.allclose(got, wrong, rtol=tolerance, atol=tolerance):
+                return False, hint
         turned = got.shape == want.shape[::-1]
         hint = ": is something transposed?" if turned else ""
         return False, f"{what} has shape {got.shape}, and should have {want.shape}{hint}"

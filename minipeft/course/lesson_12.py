@@ -1,6 +1,7 @@
 """What lesson 12 calls: its pictures, the checks of its blanks, and what it tries out."""
 
 import re
+from copy import deepcopy
 from fractions import Fraction
 
 import numpy as np
@@ -9,13 +10,14 @@ from matplotlib.patches import Rectangle
 from ..generation import generate
 from ..lab.charts import shade
 from ..lab.gradcheck import nudge
-from ..lab.heads import attention_weights
+from ..lab.heads import attention_weights, written_by
 from ..lab.picture import COLORS, TRAINED, Picture, canvas
 from ..lab.symbols import write
-from ..methods.prefix import ShiftedPositions
+from ..methods.prefix import PrefixAttention, ShiftedPositions
 from ..methods.wrapper import Wrapper, wrap
-from ..model.functional import softmax
-from ..model.module import Parameter
+from ..model.attention import Attention
+from ..model.functional import softmax, softmax_backward
+from ..model.module import Module, Parameter
 from ..training.bases import load_base
 from ..training.data import new_sequences, symbols_batches
 from ..training.evaluation import evaluate
@@ -126,16 +128,67 @@ def slopes(**given):
     check.answers(wanted, mistakes, tolerance=1e-5, **given)
 
 
+def check_layer(kind):
+    """Check an attention with a prefix, a class kind(core, P_k, P_v): its output and all slopes beside the library's, which
+    holds the same numbers, on 3 sequences of 5 tokens, D = 8, two heads, m = 2.
+    """
+    if kind.forward is Module.forward:
+        print(f"{kind.__name__}: its forward is not written yet")
+        return
+    rng, m = np.random.default_rng(0), 2
+    q, k, v, do = (rng.normal(size=(3, 5, 8)) for _ in range(4))
+    P_k, P_v = (rng.normal(size=(m, 8)) for _ in range(2))
+    core, theirs = Attention(2), PrefixAttention(Attention(2), m, 8, rng, "float64")
+    theirs.P_k.data[...], theirs.P_v.data[...] = P_k, P_v
+    mine = kind(Attention(2), P_k.copy(), P_v.copy())
+    (o, back), (want, back_theirs) = mine(q, k, v), theirs(q, k, v)
+
+    def front(P, x):
+        return np.concatenate([np.stack([P] * len(x)), x], axis=1)
+
+    likely = {
+        "o": {
+            "that is attention without the prefix": core(q, k, v)[0],
+            "the prefix stands behind the tokens, where most queries do not see all of it: put it in front": core(
+                q, np.roll(front(P_k, k), -m, axis=1), np.roll(front(P_v, v), -m, axis=1)
+            )[0],
+            "P_k belongs before the keys, and P_v before the values": core(q, front(P_v, k), front(P_k, v))[0],
+        }
+    }
+    if not check.compare(o, want, "o", ())[0]:  # first the way in: a wrong one makes every slope wrong
+        check.answers({"o": want}, likely, o=o)
+        return
+    slopes, got = back_theirs(do), back(do) if callable(back) else None
+    _, dkeys, dvalues = core(q, front(P_k, k), front(P_v, v))[1](do)
+    for name, whole, other in (("k", dkeys, "v"), ("v", dvalues, "k")):
+        likely[f"d{name}"] = {
+            f"the first m rows are the prefix's, and no slopes of {name}: cut them off": whole,
+            "the prefix stands in front, and the cut is at the other end": whole[:, :-m],
+            f"those are the rows of the prefix; those of {name} come behind them": whole[:, :m],
+        }
+        likely[f"dP_{name}"] = {
+            "that is a mean: the prefix stands before every sequence, and the slopes add": whole[:, :m].mean(0),
+            "that is the last sequence alone: the prefix stands before the others, too": whole[-1, :m],
+            "those are the last m rows, and the prefix stands in front": whole[:, -m:].sum(0),
+            f"that is dP_{other}": (dvalues if name == "k" else dkeys)[:, :m].sum(0),
+        }
+    wanted = {"o": want, **dict(zip(("dq", "dk", "dv"), slopes, strict=True))}
+    wanted |= {"dP_k": theirs.P_k.grad, "dP_v": theirs.P_v.grad}
+    dq, dk, dv = got if isinstance(got, tuple) and len(got) == 3 else (..., ..., ...)
+    check.answers(wanted, likely, o=o, dq=dq, dk=dk, dv=dv, dP_k=mine.P_k.grad, dP_v=mine.P_v.grad)
+
+
 # ---- training, and positions
 
 
-def learn_near(model, lr=0.1):
-    """Train for 16 steps of 12 sequences of `near`; {label: what it writes} before, and after steps 1, 2, 4 and 16."""
+def learn_near(model, lr=0.1, steps=16):
+    """Train for so many steps of 12 sequences of `near`; {label: what it writes} before, and after steps 1, 2, 4 and the
+    last."""
     optimizer, done = AdamW(model, lr=lr), 0
     written = {"before training": write(model, "near", n=3)}
-    for steps in (1, 1, 2, 12):
-        fit(model, symbols_batches("near", 12), steps, optimizer, seed=done, schedule=constant, progress=False)
-        done += steps
+    for part in (1, 1, 2, steps - 4):
+        fit(model, symbols_batches("near", 12), part, optimizer, seed=done, schedule=constant, progress=False)
+        done += part
         written[f"step {done}"] = write(model, "near", n=3)
     return written
 
@@ -224,6 +277,42 @@ class AtTheEnd(Wrapper):
             return dq, dkeys[:, :-m], dvalues[:, :-m]
 
         return o, backward
+
+
+class Masked(Attention):
+    """Attention under a mask that is given, mask(T, S): not 0 where a query sees a key."""
+
+    def __init__(self, n_head, mask):
+        super().__init__(n_head)
+        self.mask = mask
+
+    def forward(self, q, k, v):
+        scale = (q.shape[-1] // self.n_head) ** -0.5
+        q, k, v = self.split(scale * q), self.split(k), self.split(v)
+        p = softmax(np.where(self.mask(q.shape[2], k.shape[2]), q @ k.swapaxes(2, 3), -np.inf))
+
+        def backward(do):
+            do = self.split(do)
+            dz = softmax_backward(do @ v.swapaxes(2, 3), p)
+            return scale * self.join(dz @ k), self.join(dz.swapaxes(2, 3) @ q), self.join(p.swapaxes(2, 3) @ do)
+
+        return self.join(p @ v), backward
+
+
+def off_the_words(base, words, text, kind, mask=None):
+    """The largest difference of any logit between two ways to put words before a text: as tokens, and as a prefix that they
+    have written, in layers of a kind(core, P_k, P_v); mask: in place of the core's own.
+
+    Shapes:   words (m,), text (T,)
+    """
+    start = written_by(base, words)
+    want = base(np.hstack([words, text])[None])[0][:, len(words) :]
+    model = deepcopy(base)
+    for i, block in enumerate(model.h):
+        core = Masked(block.attn.core.n_head, mask) if mask else block.attn.core
+        block.attn.core = kind(core, start[f"h.{i}.*P_k"], start[f"h.{i}.*P_v"])
+    moved_by(model, len(words))
+    return float(np.abs(model(np.array([text]))[0] - want).max())
 
 
 def share_of_later_tokens(model, ids):
