@@ -35,8 +35,8 @@ WRONG = {
         "of how many": (1 / 3, 4), "of both columns": (1 / 6, 4), "all six parts": (1, 4), "and then?": (0.5, 24),
         "o_text alone": (0.5, 5), "the prefix alone": (0.5, 3), "not written yet": (..., ...),
     },
-    "predict_zeros": {"e to the 0": "0", "how many columns": "0.25", "scores are zero as well": "1",
-                      "how many tokens": "0.75", "not answered": ...},
+    "predict_zeros": {"is the output worth nothing": "dP_k", "is its share 0": "dP_v", "LoRA with A = 0": "both",
+                      "look again": "0.5", "not answered": ...},
     "one_column": {
         "dz has shape (4, 3)": lambda lam, P_v, o_text, do: lam[:, None] * (P_v - o_text) * do,
         "the factor 1 − λ": column(lambda lam, worth: lam * worth),

@@ -22,11 +22,11 @@ def two_columns(answer):
 
 
 def predict_zeros(answer):
-    """λ, if q is zero, for three tokens and three columns of zeros."""
-    why = {"0": "a score of zero is not a share of zero: what is e to the 0?", "0.25": "how many columns has the prefix?",
-           "1": "the tokens' scores are zero as well: what are their parts?",
-           "0.75": "that would be three parts against one: how many tokens are there?"}  # fmt: skip
-    check.prediction("predict zeros", answer, "0.5", why)
+    """Which slopes of a prefix of zeros are zero."""
+    why = {"dP_k": "P_v = 0 is worth nothing; is the output worth nothing, too?",
+           "dP_v": "a key of zero has the score 0: is its share 0?",
+           "both": "is that not LoRA with A = 0 and B = 0? Here no slope has only the other array as its factor."}  # fmt: skip
+    check.prediction("predict zeros", answer, "neither", why)
 
 
 def one_column(fn):
