@@ -6,9 +6,11 @@ from itertools import product
 import numpy as np
 import pytest
 
-from minipeft import AdamW, Parameter
+from minipeft import AdamW, Parameter, gradcheck_layer, load_base
 from minipeft.course import lesson_02, lesson_09, lesson_10, lesson_12
 from minipeft.lab.heads import most_seen
+from minipeft.methods.prefix import PrefixAttention
+from minipeft.model import Attention
 from minipeft.training.optimizers import warmup_cosine
 
 
@@ -57,3 +59,29 @@ def test_the_share_of_later_tokens(monkeypatch):
     p = np.array([[0.4, 0.3, 0.2, 0.1], [0.2, 0.1, 0.6, 0.1], [0.3, 0.3, 0.3, 0.1]])
     monkeypatch.setattr(lesson_12, "attention_weights", lambda model, ids: [p[None, None], 0 * p[None, None]])
     assert lesson_12.share_of_later_tokens(None, np.zeros((1, 3))) == pytest.approx((0.5 + 0.6 + 0) / 3 / 2)
+
+
+def test_attention_under_its_own_mask_and_under_others():
+    rng = np.random.default_rng(0)
+    q, k, v, do = (rng.normal(size=(2, n, 8)) for n in (3, 5, 5, 3))
+    own, given = Attention(2), lesson_12.Masked(2, lambda T, S: np.tri(T, S, S - T))
+    (o, back), (o_given, back_given) = own(q, k, v), given(q, k, v)
+    for a, b in zip((o, *back(do)), (o_given, *back_given(do)), strict=True):
+        assert np.allclose(a, b, rtol=0, atol=1e-12)
+    assert max(gradcheck_layer(lesson_12.Masked(2, lambda T, S: np.tri(T, S)), (q, k, v)).values()) < 1e-6
+
+
+def test_only_a_right_prefix_is_the_words():
+    base, (words, text) = load_base("symbols"), np.random.default_rng(0).integers(0, 16, (2, 6))
+
+    def off(kind, mask=None):
+        return lesson_12.off_the_words(base, words, text, kind, mask)
+
+    class InFront(lesson_12.AtTheEnd):
+        forward = PrefixAttention.forward
+        prefix = PrefixAttention.prefix
+
+    before = base(text[None])[0]
+    assert off(InFront) < 1e-10
+    assert min(off(lesson_12.AtTheEnd), off(InFront, lambda T, S: np.tri(T, S))) > 0.1
+    assert np.array_equal(base(text[None])[0], before)  # the base is left as it was

@@ -25,7 +25,7 @@ def predict_zeros(answer):
     """Which slopes of a prefix of zeros are zero."""
     why = {"dP_k": "P_v = 0 is worth nothing; is the output worth nothing, too?",
            "dP_v": "a key of zero has the score 0: is its share 0?",
-           "both": "is that not LoRA with A = 0 and B = 0? Here no slope has only the other array as its factor."}  # fmt: skip
+           "both": "that is LoRA with A = 0 and B = 0; does dP_v have P_k as a factor?"}  # fmt: skip
     check.prediction("predict zeros", answer, "neither", why)
 
 
