@@ -252,7 +252,7 @@ BLANKS = [
             "the last sequence alone": "lambda d, other: d[-1, :2]",
             "those are the last m rows": "lambda d, other: d[:, -2:].sum(0)",
             f"that is {given}": "lambda d, other: other[:, :2].sum(0)",
-            "is zero everywhere": "lambda d, other: 0.0",
+            "got no slope": "lambda d, other: 0.0",
         } for name, given in (("dP_k", "dP_v"), ("dP_v", "dP_k"))},
     }),
     ("13", "one = tools.example(); P, E, ids, dy, m = one.P, one.E, one.ids, one.dy, one.m", "tools.answers({})", {

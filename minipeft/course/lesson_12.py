@@ -167,6 +167,7 @@ def check_layer(kind):
             f"those are the rows of the prefix; those of {name} come behind them": whole[:, :m],
         }
         likely[f"dP_{name}"] = {
+            f"P_{name} got no slope: self.P_{name}.add_grad(...) adds one": np.zeros((m, 8)),
             "that is a mean: the prefix stands before every sequence, and the slopes add": whole[:, :m].mean(0),
             "that is the last sequence alone: the prefix stands before the others, too": whole[-1, :m],
             "those are the last m rows, and the prefix stands in front": whole[:, -m:].sum(0),
