@@ -58,7 +58,7 @@ def crossing(places, values, level):
 
 # ---- the first screen: two windows
 
-# with ALL, both methods change the same matrices
+# with ALL, LoRA changes all matrices of the blocks; full fine-tuning trains tables, norms and biases as well
 METHODS = {"full fine-tuning": FullFineTuning(), "LoRA, r = 4, α = 8": LoRA(r=4, alpha=8, targets=ALL)}
 
 
