@@ -26,6 +26,22 @@ def along(xhat, d):
     return xhat * (d * xhat).mean(-1, keepdims=True)
 
 
+def autoencoder(dW=lambda x, h, dy, dh, du: x.T @ du, dx=None):
+    """The autoencoder with another dW or dx; by itself as the exercise gives it."""
+
+    def network(x, W, b):
+        h = np.tanh(x @ W)
+
+        def backward(dy):
+            dh = dy @ W
+            du = dh * (1 - h**2)
+            return du @ W.T if dx is None else dx(W, dh), dW(x, h, dy, dh, du), dy.sum(0)
+
+        return h @ W.T + b, backward
+
+    return network
+
+
 WRONG = {
     "scale_and_shift": {
         "three arrays": scale_and_shift(lambda x, g, dy: (dy * g, (dy * x).sum(0))),
@@ -44,9 +60,26 @@ WRONG = {
         "through g first": rmsnorm(slope=lambda xhat, g, dy, r: (dy - along(xhat, dy)) / r),
         "which way is missing": rmsnorm(slope=lambda xhat, g, dy, r: dy * g / r),
     },
-    "gradient_bug": {
-        "ValueError": lambda x, W, b: (x @ W + b, lambda dy: (W @ dy, x.T @ dy, dy.sum(0))),
-        "dW is not": lambda x, W, b: (x @ W + b, lambda dy: (dy @ W.T, dy.T @ x, dy.sum(0))),
+    "autoencoder_bug": {
+        "dW is not the slope": autoencoder(),
+        "ValueError": autoencoder(lambda x, h, dy, dh, du: x.T @ du + h.T @ dy),
+        "has shape (3, 4)": autoencoder(lambda x, h, dy, dh, du: h.T @ dy),
+        "dx was right": autoencoder(dx=lambda W, dh: dh @ W.T),
+        "has to stay": autoencoder(lambda x, h, dy, dh, du: dy.T @ h),
+        "do not average": autoencoder(lambda x, h, dy, dh, du: (x.T @ du + dy.T @ h) / 2),
+        "wrong sign": autoencoder(lambda x, h, dy, dh, du: x.T @ du - dy.T @ h),
+        "two parts differ": autoencoder(lambda x, h, dy, dh, du: 2 * x.T @ du),
+        "not by a derivative": autoencoder(lambda x, h, dy, dh, du: x.T @ du + dy.T @ (1 - h**2)),
+        "through tanh again": autoencoder(lambda x, h, dy, dh, du: x.T @ du + dy.T @ (h * (1 - h**2))),
+        "not multiplied by x": autoencoder(lambda x, h, dy, dh, du: x.T @ du + x.T @ dh),
+        "comes back through tanh": autoencoder(lambda x, h, dy, dh, du: x.T @ dh + dy.T @ h),
     },
-    "predict_v": {"one-sided": 10, "does not cancel": 1000, "not answered": ...},
+    "one_sided_step": {
+        "not written": ...,
+        "above 0": -8,
+        "what two sides cancel": 1e-5,
+        "part that rounding makes": 1e-3,
+        "Taylor part is the larger one": 1e-7,
+        "is the larger part": 1e-11,
+    },
 }

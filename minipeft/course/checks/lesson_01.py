@@ -5,8 +5,8 @@ import numpy as np
 from .. import check
 
 __all__ = [
-    "gradient_bug",
-    "predict_v",
+    "autoencoder_bug",
+    "one_sided_step",
     "rmsnorm",
     "scale_and_shift",
 ]
@@ -41,11 +41,22 @@ def scale_and_shift(fn):
     check.report("scale_and_shift", checks)
 
 
-def predict_v(answer):
-    """By what factor a relative error falls from h = 0.01 to h = 0.001."""
-    why = {10: "that would be a one-sided difference. What does the minus side cancel?",
-           1000: "which is the first power of h that a central difference does not cancel?"}  # fmt: skip
-    check.prediction("predict the V", answer, 100, why)
+def one_sided_step(answer):
+    """The h at which (L(x + h) - L(x)) / h is nearest to the slope, in float64: h = 1e-16 / h, to a factor of four."""
+
+    def size():
+        if answer is ... or answer is None:
+            raise NotImplementedError
+        h = float(answer)
+        if not h > 0:
+            return False, "a step is a number above 0, such as 0.01"
+        if 1e-6 < h < 5e-5:
+            return False, "that is where h² meets the rounding: does one side cancel what two sides cancel?"
+        if h > 4e-8:
+            return False, "there the Taylor part is the larger one: how large is the part that rounding makes?"
+        return h > 2.5e-9, "there 1e-16 / h is the larger part: how large is the Taylor part?"
+
+    check.report("one_sided_step", [("h", size)])
 
 
 def rmsnorm(fn):
@@ -104,34 +115,48 @@ def rmsnorm(fn):
     check.report("rmsnorm", checks)
 
 
-def gradient_bug(fn):
-    """fn(x, W, b) -> (y, backward): a Linear whose backward holds a bug, mended."""
+def autoencoder_bug(fn):
+    """fn(x, W, b) -> (y, backward): y = tanh(x W) W^T + b, whose backward holds a bug, mended."""
     rng = np.random.default_rng(2)
-    x, W, b, dy = rng.normal(size=(5, 4)), rng.normal(size=(4, 4)), rng.normal(size=4), rng.normal(size=(5, 4))
+    x, W, b, dy = rng.normal(size=(5, 4)), rng.normal(size=(4, 3)), rng.normal(size=4), rng.normal(size=(5, 4))
+    h, dh = np.tanh(x @ W), dy @ W
+    du = dh * (1 - h**2)
+    first, second = x.T @ du, dy.T @ h
 
     def forward():
-        return check.compare(fn(x, W, b)[0], x @ W + b, "y")
+        return check.compare(fn(x, W, b)[0], h @ W.T + b, "y")
 
     def three():
-        return check.shapes(
-            dict(zip(("dx", "dW", "db"), fn(x, W, b)[1](dy), strict=False)), {"dx": x, "dW": W, "db": b}
-        )
+        got = dict(zip(("dx", "dW", "db"), fn(x, W, b)[1](dy), strict=False))
+        return check.shapes(got, {"dx": x, "dW": W, "db": b})
 
-    def shapes():
-        narrow = rng.normal(size=(4, 3))
-        dx = fn(x, narrow, b[:3])[1](dy[:, :3])[0]
-        return np.shape(dx) == x.shape, "try a W that is not square: what does not fit any more?"
+    def as_given():
+        dx, _, db = fn(x, W, b)[1](dy)
+        for name, got, want in (("dx", dx, du @ W.T), ("db", db, dy.sum(0))):
+            if not check.compare(got, want)[0]:
+                return False, f"{name} was right as it was given"
+        return True, ""
+
+    def slips():
+        dW = fn(x, W, b)[1](dy)[1]
+        for wrong, hint in ((second, "the part that was there has to stay: the slopes of all places are added"),
+                            ((first + second) / 2, "add up, do not average"),
+                            (first - second, "one part has the wrong sign"),
+                            (2 * first, "the two parts differ: what is W multiplied by in each place?"),
+                            (first + dy.T @ (1 - h**2), "W is multiplied by h there, not by a derivative"),
+                            (first + dy.T @ (h * (1 - h**2)), "what lands in y does not pass through tanh again"),
+                            (first + x.T @ dh, "in its second place W is not multiplied by x"),
+                            (x.T @ dh + second, "what lands in u comes back through tanh")):  # fmt: skip
+            if check.compare(dW, wrong)[0]:
+                return False, hint
+        return True, ""
 
     def slope():
         return slopes(fn, {"x": x, "W": W, "b": b}, dy)
 
-    checks = [
-        ("forward", forward),
-        ("three gradients", three),
-        ("gradient check", slope),
-        ("a W that is not square", shapes),
-    ]
-    check.report("gradient_bug", checks)
+    checks = [("forward", forward), ("three gradients", three), ("what was right", as_given), ("dW", slips),
+              ("gradient check", slope)]  # fmt: skip
+    check.report("autoencoder_bug", checks)
 
 
 def slopes(fn, arrays, dy):
