@@ -7,8 +7,17 @@ def svd(M):
     return np.linalg.svd(M, full_matrices=False)
 
 
-def cut_like(pick):
-    return lambda M, k: pick(*svd(M), k)
+def first_k(enough, begin=0):
+    """A wrong smallest_rank: the first k for which enough(s, k, share)."""
+    return lambda s, share: next((k for k in range(begin, len(s) + 1) if enough(s, k, share)), len(s))
+
+
+def size(s):
+    return np.linalg.norm(s)
+
+
+def near(s, k, share):
+    return size(s[k:]) <= share * size(s)
 
 
 def factorised(wrong):
@@ -20,12 +29,25 @@ def scaled(by):
 
 
 WRONG = {
-    "cut": {
-        "transposed already": cut_like(lambda U, s, V, k: (U[:, :k] * s[:k]) @ V[:, :k].T),
-        "how strong": cut_like(lambda U, s, V, k: U[:, :k] @ V[:k]),
-        "other half": cut_like(lambda U, s, V, k: (U[:, :k] * np.sqrt(s[:k])) @ V[:k]),
-        "weakest": cut_like(lambda U, s, V, k: (U[:, -k:] * s[-k:]) @ V[-k:]),
-        "rank 2": lambda M, k: M,
+    "smallest_rank": {
+        "where is ‖M‖": first_k(lambda s, k, share: size(s[k:]) <= share),
+        "root of an energy": first_k(lambda s, k, share: size(s[k:]) ** 2 <= share * size(s) ** 2),
+        "where are the squares": first_k(lambda s, k, share: s[k:].sum() <= share * s.sum()),
+        "no sum of lengths": first_k(lambda s, k, share: size(s[k:]) <= share * s.sum()),
+        "their energies add up to all": first_k(lambda s, k, share: size(s[:k]) >= (1 - share) * size(s)),
+        "share of what is kept": first_k(lambda s, k, share: size(s[:k]) >= share * size(s)),
+        "share of what is kept.": first_k(lambda s, k, share: size(s[:k]) ** 2 >= share * size(s) ** 2),
+        "looks at one s": first_k(lambda s, k, share: k == len(s) or s[k] <= share * s[0]),
+        "looks at one s:": first_k(lambda s, k, share: k == len(s) or s[k] <= share * size(s)),
+        "not of the largest alone": first_k(lambda s, k, share: size(s[k:]) <= share * s[0]),
+        "too small by one": lambda s, share: first_k(near)(s, share) - 1,
+        "too large by one": lambda s, share: first_k(near)(s, share) + 1,
+        "of 4 cases are wrong": lambda s, share: 1,
+        "k = 0 is enough": first_k(near, begin=1),
+        "then k is len(s)": lambda s, share: next((k for k in range(len(s)) if near(s, k, share)), None),
+        "is there a return": lambda s, share: None,
+        "one number": lambda s, share: s[:2],
+        "not written yet": lambda s, share: (_ for _ in ()).throw(NotImplementedError),
     },
     "add_adapters": {
         "A of the second": lambda A1, B1, A2, B2: (A1 + A2, B1 + B2),

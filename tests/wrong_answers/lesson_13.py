@@ -13,8 +13,17 @@ def rows(choose):
     return fn
 
 
-def zeros(dy, m):
-    return np.zeros((len(dy), m, dy.shape[2]))
+def asked(begin, end, shift=0, kind=int):
+    """A wrong keep_rows: the mask from m + begin to m + T + end, and ids moved by shift from where they belong."""
+
+    def fn(ids, m):
+        N, T = ids.shape
+        targets, mask = np.zeros((N, m + T), kind), np.zeros((N, m + T))
+        targets[:, m - 1 + shift : m - 1 + shift + T] = ids
+        mask[:, m + begin : m + T + end] = 1
+        return targets, mask
+
+    return fn
 
 
 WRONG = {
@@ -22,13 +31,21 @@ WRONG = {
         "not in every layer": (184320, 368640), "how long is one row": (20, 368640), "a key, and what else": (15360, 184320),
         "in how many layers": (15360, 30720), "too small": (15360, 100), "not written yet": (..., ...),
     },
-    "drop_back": {
-        "dx has shape (2, 3, 4), and should have (2, 5, 4)": lambda dy, m: dy,
-        "the zeros stand behind": lambda dy, m: np.concatenate([dy, zeros(dy, m)], axis=1),
-        "in no output": lambda dy, m: np.concatenate([dy[:, :m], dy], axis=1),
-        "dx is zero everywhere": lambda dy, m: np.concatenate([zeros(dy, m), 0 * dy], axis=1),
-        "dx is missing": lambda dy, m: None,
-        "not written yet": lambda dy, m: (_ for _ in ()).throw(NotImplementedError),
+    "keep_rows": {
+        "targets has shape (2, 4), and should have (2, 7)": lambda ids, m: (ids, np.ones(ids.shape)),
+        "mask is missing": lambda ids, m: np.pad(ids, ((0, 0), (m - 1, 1))),
+        "targets is missing": lambda ids, m: None,
+        "not at the place itself": asked(0, 0, 1),
+        "which place is asked for the first token": asked(0, -1),
+        "behind the last token": asked(-1, 0),
+        "and what stands behind": asked(-3, 0),
+        "a row of P": asked(-3, -1),
+        "1 counts": lambda ids, m: (asked(-1, -1)(ids, m)[0], 1 - asked(-1, -1)(ids, m)[1]),
+        "mask is zero everywhere": asked(0, -4),
+        "the tokens at the places themselves": asked(-1, -1, 1),
+        "two places later": asked(-1, -1, -1),
+        "whole numbers, not as float64": asked(-1, -1, 0, float),
+        "not written yet": lambda ids, m: (_ for _ in ()).throw(NotImplementedError),
     },
     "low_rank_prompt": {
         "a mean over the batch": rows(lambda dy, m: dy[:, :m].mean(0)),

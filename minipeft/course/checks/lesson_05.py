@@ -7,42 +7,67 @@ from .. import check
 
 __all__ = [
     "add_adapters",
-    "cut",
     "factor_gradients",
     "predict_rank_of_sum",
+    "smallest_rank",
     "to_lora",
 ]
 
 
-def cut(fn):
-    """fn(M, k) -> the best copy of M of rank k."""
-    rng = np.random.default_rng(0)
-    M, square = rng.normal(size=(5, 7)), rng.normal(size=(6, 6))
+def smallest_rank(fn):
+    """fn(s, share) -> the smallest k at which the cut to rank k is at most share · ‖M‖ away from M."""
+    cases = [((12, 12, 12, 12, 5, 5, 5, 5), 0.3), ((4, 2, 2, 1), 0.5), ((9, 6, 4, 3, 1, 1), 0.2), ((6, 5, 4, 2), 0.8)]
+    cases = [(np.array(s, float), share) for s, share in cases]
 
-    def shape():
-        got = np.shape(fn(M, 2))
-        if got == (5, 5):
-            return False, "NumPy's third result is transposed already: its rows are the directions"
-        return got == M.shape, f"a copy of a matrix of shape {M.shape} should have that shape"
+    def first(enough):
+        """The first k that is enough(dropped, kept, all, share), for each of the cases."""
+        return np.array([
+            next(k for k in range(len(s) + 1) if k == len(s) or enough(s[k:], s[:k], s, share)) for s, share in cases
+        ])  # fmt: skip
 
-    def whole():
-        U, s, V = np.linalg.svd(M, full_matrices=False)
-        mistakes = [(U @ V, "how strong is each direction?"),
-                    ((U * np.sqrt(s)) @ V, "the root of s is half of the strength: where is the other half?")]  # fmt: skip
-        return check.compare(fn(M, 5), M, "the copy of full rank", mistakes)
-
-    def rank():
-        return np.linalg.matrix_rank(fn(M, 2)) == 2, "the copy should have rank 2"
+    def square(s):
+        return float(s @ s)
 
     def value():
-        U, s, V = np.linalg.svd(square)
-        turned = (U[:, :2] * s[:2]) @ V[:, :2].T
-        weak = (U[:, -2:] * s[-2:]) @ V[-2:]
-        mistakes = [(turned, "NumPy's third result is transposed already: its rows are the directions"),
-                    (weak, "those are the weakest directions")]  # fmt: skip
-        return check.compare(fn(square, 2), truncate(square, 2), "the copy", mistakes)
+        want = first(lambda dropped, kept, s, share: square(dropped) <= share**2 * square(s))
+        root = "that is a share of the energy: the distance is the root of an energy"
+        what_is_kept = "that is a share of what is kept. Which of the s are lost?"
+        largest = "that looks at one s: the distance is made of all that are dropped"
+        absolute = "a share of ‖M‖: where is ‖M‖?"
+        slips = {
+            absolute: [lambda dropped, kept, s, share: square(dropped) <= share**2,
+                       lambda dropped, kept, s, share: square(dropped) <= share],
+            root: [lambda dropped, kept, s, share: square(dropped) <= share * square(s),
+                   lambda dropped, kept, s, share: square(kept) >= (1 - share) * square(s)],
+            "lengths do not add up, energies do: where are the squares?":
+                  [lambda dropped, kept, s, share: dropped.sum() <= share * s.sum()],
+            "‖M‖ is the root of all energies, and no sum of lengths":
+                  [lambda dropped, kept, s, share: square(dropped) <= (share * s.sum()) ** 2],
+            "what is kept and what is lost stand at right angles: their energies add up to all, their lengths do not":
+                  [lambda dropped, kept, s, share: square(kept) >= (1 - share) ** 2 * square(s)],
+            what_is_kept: [lambda dropped, kept, s, share: square(kept) >= share * square(s),
+                           lambda dropped, kept, s, share: square(kept) >= share**2 * square(s)],
+            largest: [lambda dropped, kept, s, share: dropped[0] <= share * s[0],
+                      lambda dropped, kept, s, share: dropped[0] <= share * square(s) ** 0.5],
+            "‖M‖ is made of all s, and not of the largest alone":
+                  [lambda dropped, kept, s, share: square(dropped) <= share**2 * s[0] ** 2],
+        }  # fmt: skip
+        mistakes = [(want - 1, "each k is too small by one: at rank k, which s is the first that is dropped?"),
+                    (want + 1, "each k is too large by one: at rank k, which s is the first that is dropped?"),
+                    *((first(enough), hint) for hint, all_of_it in slips.items() for enough in all_of_it)]  # fmt: skip
+        got = [fn(s.copy(), share) for s, share in cases]
+        if any(np.shape(k) != () or k is None or k is ... for k in got):
+            return False, "k should be one number: is there a return?"
+        right, hint = check.compare(got, want, "k", mistakes)
+        return right, hint.replace("of its 4 numbers", "of 4 cases").replace("k has the right shape, but ", "")
 
-    check.report("cut", [("shape", shape), ("full rank", whole), ("rank", rank), ("value", value)])
+    def edges():
+        s = cases[0][0]
+        if fn(s.copy(), 1.0) != 0:
+            return False, "all of M may be lost at share = 1: then k = 0 is enough"
+        return fn(s.copy(), 0.0) == len(s), "nothing may be lost at share = 0: then k is len(s)"
+
+    check.report("smallest_rank", [("value", value), ("shares 0 and 1", edges)])
 
 
 def predict_rank_of_sum(answer):

@@ -4,7 +4,7 @@ import numpy as np
 
 from .. import check
 
-__all__ = ["drop_back", "low_rank_prompt", "prompt_numbers"]
+__all__ = ["keep_rows", "low_rank_prompt", "prompt_numbers"]
 
 
 def prompt_numbers(answer):
@@ -20,27 +20,49 @@ def prompt_numbers(answer):
     ])  # fmt: skip
 
 
-def drop_back(fn):
-    """fn(dy, m) -> dx: zeros in the first m places, and dy behind them."""
-    N, T, D, m = 2, 3, 4, 2
-    dy = np.random.default_rng(0).normal(size=(N, T, D))
-    want = np.concatenate([np.zeros((N, m, D)), dy], axis=1)
+def keep_rows(fn):
+    """fn(ids, m) -> targets, mask, where place i predicts what stands at i + 1 and the first m stand for no token."""
+    N, T, m = 2, 4, 3
+    ids = np.arange(1, 1 + N * T).reshape(N, T)
+    places = np.arange(m + T)
+
+    def mask_at(chosen):
+        return np.tile(chosen, (N, 1)).astype(int)
+
+    asked = (places >= m - 1) & (places < m + T - 1)
+    want = {"targets": np.pad(ids, ((0, 0), (m - 1, 1))), "mask": mask_at(asked)}
 
     def answer():
-        return fn(dy.copy(), m)
+        got = fn(ids.copy(), m)
+        return dict(zip(("targets", "mask"), got if isinstance(got, (tuple, list)) else (got, None), strict=True))
 
     def shape():
-        return check.shapes({"dx": answer()}, {"dx": want})
+        return check.shapes(answer(), want)
 
-    def value():
-        behind = np.concatenate([dy, np.zeros((N, m, D))], axis=1)
-        repeated = np.concatenate([dy[:, :m], dy], axis=1)
-        return check.compare(answer(), want, "dx", [
-            (behind, "the zeros stand behind: which places were dropped?"),
-            (repeated, "the dropped places are in no output: what is their slope?"),
+    def mask():
+        rows = "nobody can be asked for a row of P: it is no token"
+        behind = "what stands behind the last token is not known"
+        itself = "a place is asked for what stands at the next, not at the place itself"
+        return check.compare(answer()["mask"], want["mask"], "the mask", [
+            (mask_at(places >= m), itself),
+            (mask_at(asked & (places >= m)), "which place is asked for the first token?"),
+            (mask_at(places >= m - 1), behind),
+            (mask_at(places >= 0), f"{rows}, and {behind}"),
+            (mask_at(places < m + T - 1), rows),
+            (mask_at(~asked), "1 counts, and 0 does not"),
         ])  # fmt: skip
 
-    check.report("drop_back", [("shape", shape), ("value", value)])
+    def targets():
+        got = np.asarray(answer()["targets"])
+        if got.dtype.kind not in "iu":
+            return False, f"cross_entropy takes the numbers of tokens as whole numbers, not as {got.dtype}"
+        itself = np.pad(ids, ((0, 0), (m, 0)))
+        early = np.pad(ids, ((0, 0), (m - 2, 2)))
+        first = [(itself[:, asked], "those are the tokens at the places themselves: which come next?"),
+                 (early[:, asked], "those come two places later: which come next?")]  # fmt: skip
+        return check.compare(got[:, asked], ids, "the targets that count", first)
+
+    check.report("keep_rows", [("shape", shape), ("mask", mask), ("targets", targets)])
 
 
 def low_rank_prompt(fn):
