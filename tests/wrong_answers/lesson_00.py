@@ -2,6 +2,13 @@
 
 import numpy as np
 
+
+def fits(f, x):
+    """The matrix read off f, if it fits at x."""
+    matrix = f(np.eye(x.shape[1]))
+    return matrix if np.allclose(f(x), x @ matrix) else None
+
+
 WRONG = {
     "lora_count": {
         "W itself": lambda d_in, d_out, r: d_in * d_out,
@@ -23,5 +30,13 @@ WRONG = {
         "no LoRA": lambda model, method, rng: None,
         "more than A and B": lambda model, method, rng: (method.inject(model, rng), model.requires_grad_(True)),
     },
-    "predict_merge": {"which weight": "prompt", "change of any weight": "prefix", "between": "adapter"},
+    "merged_weight": {
+        "Is there a return": lambda f, d: None,
+        "the sum of its rows": lambda f, d: f(np.ones((1, d))),
+        "sum of its rows: which": lambda f, d: f(np.ones(d)),
+        "should have (4, 3): is something transposed": lambda f, d: f(np.eye(d)).T,
+        "there is a bend in it": lambda f, d: f(np.eye(d)),
+        "no number is below zero": lambda f, d: fits(f, np.random.default_rng(1).random((8, d))),
+        "a bend at zero: the matrix fits": lambda f, d: fits(f, np.full((1, d), 0.5)),
+    },
 }

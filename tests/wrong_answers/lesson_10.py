@@ -1,14 +1,21 @@
 """Wrong answers to the exercises of lesson 10: {check: {what its hint must say: answer}}, for test_hints.py."""
 
+import numpy as np
 
-def drop(test=lambda x, p: x, mask=None, back=None):
-    """A `dropout`, right but for test(x, p), mask(x, p, rng) or back(dy, M, p, rng)."""
 
-    def fn(x, p, training, rng):
-        if not training and test:
-            return test(x, p), lambda dy: dy
-        M = mask(x, p, rng) if mask else (rng.random(x.shape) >= p) / (1 - p)
-        return x * M, lambda dy: back(dy, M, p, rng) if back else dy * M
+def middle(test=1, mask=None, back=None, dB=None):
+    """A `middle_dropout`, right but for M = test in evaluation, mask(h, p, rng), back(M, kept, p, rng) or dB(h, kept, s)."""
+
+    def fn(x, W, A, B, s, p, training, rng):
+        h = x @ A
+        M = (mask(h, p, rng) if mask else (rng.random(h.shape) >= p) / (1 - p)) if training else test
+        kept = M * h
+
+        def backward(dy):
+            dh = s * dy @ B.T * (back(M, kept, p, rng) if back else M)
+            return dy @ W.T + dh @ A.T, x.T @ dh, (dB(h, kept, s) if dB else s * kept).T @ dy
+
+        return x @ W + s * kept @ B, backward
 
     return fn
 
@@ -31,7 +38,15 @@ def rows(dx=None, dA=None, dB=None):
 
 
 WRONG = {
-    "predict_merged_change": {"what happened to the others": "half", "drawn in a merge": "Double", "not answered": ...},
+    "mended_merge": {
+        "the merge as it is": lambda W, A, B, s, p: W + s * A @ B,
+        "or less": lambda W, A, B, s, p: W + s * A @ B / (1 - p),
+        "the share that is dropped": lambda W, A, B, s, p: W + p * s * A @ B,
+        "saw all of x": lambda W, A, B, s, p: (1 - p) * (W + s * A @ B),
+        "the path alone": lambda W, A, B, s, p: (1 - p) * s * A @ B,
+        "s is missing": lambda W, A, B, s, p: W + (1 - p) * A @ B,
+        "is there a return": lambda W, A, B, s, p: None,
+    },
     "path_variance": {
         "the variance has shape (6,)": lambda x, A, B, s, p: (x**2 @ (A @ B) ** 2).sum(0),
         "where does p enter": lambda x, A, B, s, p: s**2 * x**2 @ (A @ B) ** 2,
@@ -45,18 +60,25 @@ WRONG = {
         "the standard deviation": lambda x, A, B, s, p: (p / (1 - p) * s**2 * x**2 @ (A @ B) ** 2) ** 0.5,
         "is there a return": lambda x, A, B, s, p: None if p == 0 else x @ A @ B,
     },
-    "dropout": {
-        "who looks at": drop(test=None),
-        "not here": drop(test=lambda x, p: x * (1 - p)),
-        "y at test time": drop(test=lambda x, p: 2 * x),
-        "is there a mask": drop(mask=lambda x, p, rng: 1),
-        "the share that is kept": drop(mask=lambda x, p, rng: (rng.random(x.shape) < p) / (1 - p)),
-        "are zero is not p": drop(mask=lambda x, p, rng: (rng.random(x.shape) >= p * p) / (1 - p)),
-        "the numbers that stay": drop(mask=lambda x, p, rng: rng.random(x.shape) >= p),
-        "the mask is missing": drop(back=lambda dy, M, p, rng: dy),
-        "so dx is, too": drop(back=lambda dy, M, p, rng: dy * (M != 0)),
-        "which mask": drop(back=lambda dy, M, p, rng: dy * (rng.random(dy.shape) >= p) / (1 - p)),
-        "dx is missing": drop(back=lambda dy, M, p, rng: None),
+    "middle_dropout": {
+        "who looks at": lambda x, W, A, B, s, p, training, rng: middle()(x, W, A, B, s, p, True, rng),
+        "evaluation: is the path as strong": middle(test=0.7),
+        "as its mean in training": middle(test=1 / 0.7),
+        "the path is missing": middle(test=0),
+        "p = 0, is not finite": middle(mask=lambda h, p, rng: (rng.random(h.shape) < p) / p),
+        "everything is dropped": middle(mask=lambda h, p, rng: (rng.random(h.shape) < p) / (1 - p)),
+        "is there a mask at all": middle(mask=lambda h, p, rng: 1),
+        "the share that is kept": middle(mask=lambda h, p, rng: (rng.random(h.shape) < p) / p if p else 1),
+        "are zero is not p": middle(mask=lambda h, p, rng: (rng.random(h.shape) >= p * p) / (1 - p)),
+        "the numbers that stay": middle(mask=lambda h, p, rng: rng.random(h.shape) >= p),
+        "the mask is missing": middle(back=lambda M, kept, p, rng: 1),
+        "so its slope is, too": middle(back=lambda M, kept, p, rng: M != 0),
+        "divided by 1 − p once": middle(back=lambda M, kept, p, rng: M / (1 - p)),
+        "a new mask": middle(back=lambda M, kept, p, rng: (rng.random(kept.shape) >= p) / (1 - p)),
+        "B saw M": middle(dB=lambda h, kept, s: s * h),
+        "where is s": middle(dB=lambda h, kept, s: kept),
+        "A never moves": middle(back=lambda M, kept, p, rng: (kept != 0) / (1 - p)),
+        "in evaluation y was not": middle(back=lambda M, kept, p, rng: M if np.ndim(M) else 1 / (1 - p)),
         "TypeError": lambda x: x,
     },
     "row_dropped_lora": {

@@ -6,7 +6,7 @@ from .. import check
 
 __all__ = [
     "lora_count",
-    "predict_merge",
+    "merged_weight",
     "virtual_share",
     "who_trains",
 ]
@@ -58,12 +58,45 @@ def virtual_share(fn):
     check.report("virtual_share", [("one key", lesson), ("eight keys", several), ("low scores", low)])
 
 
-def predict_merge(answer):
-    """Which of four methods can be folded into the weights."""
-    why = {"prompt": "eight more tokens go through every layer: which weight would do that?",
-           "prefix": "more keys and values are not a change of any weight",
-           "adapter": "what stands between its two matrices?"}  # fmt: skip
-    check.prediction("predict what can be merged", answer, "lora", why)
+def merged_weight(fn):
+    """fn(f, d) -> the matrix with f(x) = x @ matrix for every x (N, d), or None."""
+    rng, d, s = np.random.default_rng(0), 4, 2.0
+    W, A, B, down, up = (rng.normal(size=shape) for shape in ((d, 3), (d, 2), (2, 3), (d, 2), (2, d)))
+
+    def lora(x):
+        return x @ W + s * (x @ A) @ B
+
+    def straight(x):
+        return x + x @ down @ up
+
+    def bent(x):
+        z = x @ down
+        return x + z / (1 + np.exp(-1.702 * z)) @ up  # close to gelu
+
+    def kinked(x):
+        return x + np.maximum(x @ abs(down), 0) @ up  # a matrix, where x ≥ 0
+
+    def found(f, want, what):
+        def test():
+            got = fn(f, d)
+            if got is None:
+                return False, f"{what} has one. Is there a return? Does the comparison allow for rounding?"
+            return check.compare(got, want, f"the matrix of {what}", [
+                (f(np.ones((1, d))), "that is the sum of its rows: which x gives one row?"),
+                (f(np.ones(d)), "that is the sum of its rows: which x gives one row?"),
+            ])  # fmt: skip
+
+        return test
+
+    def none(f, hint):
+        return lambda: (fn(f, d) is None, hint)
+
+    check.report("merged_weight", [
+        ("LoRA", found(lora, W + s * A @ B, "LoRA")),
+        ("a detour without a bend", found(straight, np.eye(d) + down @ up, "x + (x down) up")),
+        ("an adapter", none(bent, "there is a bend in it, and yet a matrix came back. Does it fit at an x of your own?")),
+        ("a bend at zero", none(kinked, "the matrix fits where no number is below zero. At which x did you try it?")),
+    ])  # fmt: skip
 
 
 def who_trains(fn):

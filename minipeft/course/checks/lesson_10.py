@@ -4,16 +4,31 @@ import numpy as np
 
 from .. import check
 
-__all__ = ["dropout", "path_variance", "predict_merged_change", "row_dropped_lora"]
+__all__ = ["mended_merge", "middle_dropout", "path_variance", "row_dropped_lora"]
 
 
-def predict_merged_change(answer):
-    """The size of the merged change, against s A B: "half", "the same" or "double"."""
-    answer = "the same" if check.plain(answer) == "same" else answer
-    check.prediction("predict the merge", answer, "the same", {
-        "half": "half of the inputs were dropped, but what happened to the others?",
-        "double": "the numbers that were kept were doubled, but how many were there? And is a mask drawn in a merge?",
-    })  # fmt: skip
+def mended_merge(fn):
+    """fn(W, A, B, s, p) -> the weight that gives the mean over masks of zeros and ones, without a division by 1 − p."""
+    rng, s, p = np.random.default_rng(0), 1.7, 0.3
+    x, W, A, B = (rng.normal(size=shape) for shape in ((5, 3), (3, 6), (3, 2), (2, 6)))
+
+    def value():
+        return check.compare(fn(W, A, B, s, p), W + (1 - p) * s * A @ B, "the weight", [
+            (W + s * A @ B, "that is the merge as it is. It is right if the mean of M is 1: what is it here?"),
+            (W + s * A @ B / (1 - p), "did the path give more in training than in this merge, or less?"),
+            (W + p * s * A @ B, "p is the share that is dropped"),
+            ((1 - p) * (W + s * A @ B), "the base path saw all of x"),
+            ((1 - p) * s * A @ B, "that is the path alone: where is the base?"),
+            (W + (1 - p) * A @ B, "the scale s is missing"),
+        ])  # fmt: skip
+
+    def all_masks():
+        masks = np.array(list(np.ndindex(2, 2, 2)))
+        chances = np.prod(np.where(masks, 1 - p, p), axis=1)
+        mean = sum(chance * (x @ W + s * (M * x) @ A @ B) for chance, M in zip(chances, masks, strict=True))
+        return check.compare(x @ fn(W, A, B, s, p), mean, "x times the weight, against the mean over all eight masks,")
+
+    check.report("mended_merge", [("value", value), ("all masks", all_masks)])
 
 
 def path_variance(fn):
@@ -51,27 +66,44 @@ def path_variance(fn):
     check.report("path_variance", tests)
 
 
-def dropout(fn):
-    """fn(x, p, training, rng) -> y, backward(dy) -> dx; three bugs: left on, no division, a new mask in backward."""
-    x, dy, p = np.random.default_rng(1).normal(size=(200, 50)), np.random.default_rng(2).normal(size=(200, 50)), 0.4
+def middle_dropout(fn):
+    """fn(x, W, A, B, s, p, training, rng) -> y, backward(dy) -> dx, dA, dB, with a mask on h = x A.
 
-    def rng():
-        return np.random.default_rng(3)
+    Three bugs: p is the share that is kept, evaluation is scaled by 1 − p, and the backward takes a zero of h for a mask.
+    """
+    rng, s, p = np.random.default_rng(0), 1.7, 0.3
+    x, W, A, B = (rng.normal(size=shape) for shape in ((6, 4), (4, 5), (4, 3), (3, 5)))
+    dy, h, path = rng.normal(size=(6, 5)), x @ A, s * x @ A @ B
+    wide = rng.normal(size=(4, 2000))
 
-    def test_time():
-        y, backward = fn(x, p, False, rng())
-        right, hint = check.compare(y, x, "y at test time", [
-            (fn(x, p, True, rng())[0], "the same noise as in training: who looks at `training`?"),
-            (x * (1 - p), "with inverted dropout the scaling is done while training, not here"),
+    def run(training, p=p, A=A, seed=3):
+        return fn(x, W, A, B, s, p, training, np.random.default_rng(seed))
+
+    def mask(A):
+        """M, where nothing of x A is zero: what comes out of an identity for B, without a base."""
+        r = A.shape[1]
+        y, _ = fn(x, np.zeros((4, r)), A, np.eye(r), 1.0, p, True, np.random.default_rng(3))
+        return np.asarray(y) / (x @ A)
+
+    def evaluation():
+        return check.compare(run(False)[0], x @ W + path, "y in evaluation", [
+            (run(True)[0], "the same noise as in training: who looks at `training`?"),
+            (x @ W + (1 - p) * path, "is the path as strong as its mean in training?"),
+            (x @ W + path / (1 - p), "is the path as strong as its mean in training?"),
+            (x @ W, "the path is missing"),
         ])  # fmt: skip
-        return check.compare(backward(dy), dy, "dx at test time") if right else (right, hint)
+
+    def nothing_dropped():
+        return check.compare(run(True, p=0.0)[0], x @ W + path, "y in training, with p = 0,", [
+            (x @ W, "everything is dropped: of which share is p the probability?"),
+        ])  # fmt: skip
 
     def varies():
-        same = np.array_equal(fn(x, p, True, np.random.default_rng(4))[0], fn(x, p, True, rng())[0])
+        same = np.array_equal(run(True)[0], run(True, seed=4)[0])
         return not same, "two generators give the same y in training: is there a mask at all?"
 
     def share():
-        dropped = float(np.mean(np.asarray(fn(x, p, True, rng())[0]) == 0))
+        dropped = float(np.mean(mask(wide) == 0))
         return abs(dropped - p) < 0.03, (
             "p is the share that is kept here; it should be the share that is dropped"
             if abs(dropped - (1 - p)) < 0.03
@@ -79,25 +111,47 @@ def dropout(fn):
         )
 
     def mean():
-        y = np.asarray(fn(x, p, True, rng())[0])
-        kept = float(np.mean(y[y != 0] / x[y != 0]))
-        return abs(
-            kept * (1 - p) - 1
-        ) < 1e-9, "the mean over the masks is not x: what happens to the numbers that stay?"
+        M = mask(wide)
+        right = np.abs(M[M != 0] * (1 - p) - 1).max() < 1e-9
+        return right, "the mean over the masks is not h: what happens to the numbers that stay?"
+
+    def slopes(M, training, A, mistakes):
+        """(right?, hint) of the three gradients.  mistakes: {hint: another M in the backward}."""
+
+        def given(M):
+            dh = M * (s * dy @ B.T)
+            return {"dx": dy @ W.T + dh @ A.T, "dA": x.T @ dh}
+
+        wanted = {
+            name: (want, [(given(wrong)[name], hint) for hint, wrong in mistakes.items()])
+            for name, want in given(M).items()
+        }
+        kept = M * (x @ A)
+        wanted["dB"] = s * kept.T @ dy, [(s * (x @ A).T @ dy, "B saw M ⊙ h, and not h"), (kept.T @ dy, "where is s?")]
+        return check.compare_all(dict(zip(wanted, run(training, A=A)[1](dy), strict=True)), wanted)
 
     def backward():
-        y, back = fn(x, p, True, rng())
-        dx, kept = back(dy), np.asarray(y) != 0
-        right, hint = check.compare(dx, dy * y / x, "dx", [
-            (dy, "the mask is missing in dx"),
-            (dy * kept, "y was scaled by 1/(1 − p), so dx is, too"),
-        ])  # fmt: skip
-        if not right and np.shape(dx) == dy.shape and np.any(np.equal(dx, 0) & kept):
-            return False, "dx has zeros where y has none: which mask was it?"
-        return right, hint
+        M = mask(A)
+        fresh = np.random.default_rng(3)
+        fresh.random(h.shape)
+        return slopes(M, True, A, {
+            "the mask is missing on the way back": np.ones_like(M),
+            "what is kept was divided by 1 − p on its way into y, so its slope is, too": 1.0 * (M != 0),
+            "what is kept is divided by 1 − p once": M / (1 - p),
+            "a new mask was drawn: it should be that of the forward": (fresh.random(h.shape) >= p) / (1 - p),
+        })  # fmt: skip
 
-    check.report("dropout", [
-        ("test time", test_time), ("training", varies), ("share", share), ("mean", mean), ("backward", backward),
+    def zero_start():
+        return slopes(mask(A), True, 0 * A, {
+            "at A = 0 every h is zero, dropped or not, and A never moves: where does the backward have its mask from?": 0.0,
+        })  # fmt: skip
+
+    def back_in_evaluation():
+        return slopes(np.ones_like(h), False, A, {"in evaluation y was not divided by 1 − p": 1 / (1 - p)})
+
+    check.report("middle_dropout", [
+        ("evaluation", evaluation), ("p = 0", nothing_dropped), ("training", varies), ("share", share), ("mean", mean),
+        ("backward", backward), ("start at A = 0", zero_start), ("backward in evaluation", back_in_evaluation),
     ])  # fmt: skip
 
 
