@@ -31,12 +31,20 @@ def halves(dk, size):
 
 
 WRONG = {
-    "softmax_backward": {
-        "no score matters": lambda dp, p: p * dp,
-        "dz is missing": lambda dp, p: None,
-        "the last axis": lambda dp, p: p * (dp - (dp * p).sum(-2, keepdims=True)) if not (dp == 1).all() else 0 * p,
-        "shares as weights": lambda dp, p: p * (dp - dp.mean(-1, keepdims=True)),
-        "small share": lambda dp, p: dp - mean(dp, p),
+    "log_softmax_backward": {
+        "where is ln": lambda dy, p: p * (dy - mean(dy, p)),
+        "dz is missing": lambda dy, p: None,
+        "stands in E, too": lambda dy, p: dy,
+        "go on to the scores": lambda dy, p: dy / p,
+        "its own slope": lambda dy, p: dy - p,
+        "not in its own only": lambda dy, p: (1 - p) * dy,
+        "its share: where is it": lambda dy, p: dy - dy.sum(-1, keepdims=True),
+        "that of z_s or that of y_u": lambda dy, p: dy - mean(dy, p),
+        "takes no mean": lambda dy, p: dy - p * dy.mean(-1, keepdims=True),
+        "which sign": lambda dy, p: dy + p * dy.sum(-1, keepdims=True),
+        "over the last axis": lambda dy, p: dy - p * dy.sum(-2, keepdims=True),
+        "each row by itself": lambda dy, p: dy - p * dy.sum(),
+        "cancels on paper": lambda dy, p: p * (dy / p - mean(dy / p, p)),
     },
     "predict_equal_values": {"is the share zero": "dv", "equal values": "none", "not answered": ...},
     "temperature": {

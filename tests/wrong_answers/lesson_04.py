@@ -3,16 +3,15 @@
 import numpy as np
 
 
-def adamw(p, g, m, v, t, lr, fix=True, root=True, sign=-1, kept=False):
-    m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
-    mhat, vhat = (m / (1 - 0.9**t), v / (1 - 0.999**t)) if fix else (m, v)
-    return p + sign * lr * mhat / ((np.sqrt(vhat) if root else vhat) + 1e-8), mhat if kept else m, v
+def pulls(a=None, b=None):
+    """A wrong `pulls`: a(w, g, λ w) and b(w, g, λ w), right where not given."""
 
+    def both(w, g, decay):
+        own = decay * w
+        right = own / np.sqrt(g**2 + own**2), own
+        return right[0] if a is None else a(w, g, own), right[1] if b is None else b(w, g, own)
 
-def half_corrected(p, g, m, v, t, lr, which):
-    m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
-    mhat, vhat = (m / (1 - 0.9**t), v) if which == "m" else (m, v / (1 - 0.999**t))
-    return p - lr * mhat / (np.sqrt(vhat) + 1e-8), m, v
+    return both
 
 
 def mixed(rows):
@@ -31,15 +30,25 @@ WRONG = {
         "needs no gradient": lambda total, trained, size: 4 * total * size,
         "frozen weights": lambda total, trained, size: 4 * trained * size,
     },
-    "adamw_step": {
-        "tenth of g": lambda *a, **k: adamw(*a, **k, fix=False),
-        "root": lambda *a, **k: adamw(*a, **k, root=False),
-        "m starts at zero": lambda *a, **k: half_corrected(*a, **k, which="v"),
-        "v starts at zero": lambda *a, **k: half_corrected(*a, **k, which="m"),
-        "return m itself": lambda *a, **k: adamw(*a, **k, kept=True),
-        "uphill": lambda *a, **k: adamw(*a, **k, sign=1),
-        "where is t": lambda p, g, m, v, t, lr: adamw(p, g, m, v, 1, lr),
-        "TypeError": lambda *a, **k: None,
+    "pulls": {
+        "TypeError": lambda w, g, decay: None,
+        "two arrays": lambda w, g, decay: decay * w,
+        "plain descent": pulls(lambda w, g, own: own),
+        "goes into v, too": pulls(lambda w, g, own: own / np.abs(g)),
+        "is a root missing": pulls(lambda w, g, own: own / (g**2 + own**2)),
+        "not of sizes": pulls(lambda w, g, own: own / ((np.abs(g + own) + np.abs(g - own)) / 2)),
+        "root of a sum": pulls(lambda w, g, own: own / (np.abs(g) + np.abs(own))),
+        "the first step": pulls(lambda w, g, own: (g + own) / np.abs(g + own)),
+        "wrong sign": pulls(lambda w, g, own: -own / np.sqrt(g**2 + own**2)),
+        "in the slope: g turns": pulls(lambda w, g, own: (g + own) / np.sqrt(g**2 + own**2)),
+        "square of the mean": pulls(lambda w, g, own: own / np.abs(own)),
+        "before it goes into m": pulls(lambda w, g, own: w / np.sqrt(g**2 + own**2)),
+        "where g is 0": pulls(lambda w, g, own: own / np.sqrt(g**2 + own**2) if g.any() else own),
+        "neither into m": pulls(b=lambda w, g, own: own / np.sqrt(g**2 + own**2)),
+        "not divided": pulls(b=lambda w, g, own: own / np.abs(g)),
+        "would be left": pulls(b=lambda w, g, own: w - own),
+        "decoupled: g turns": pulls(b=lambda w, g, own: own + np.sign(g)),
+        "where is λ": pulls(b=lambda w, g, own: w),
     },
     "remember": {
         "memory moved": lambda model: {path: p.data for path, p in model.named_parameters()},

@@ -7,38 +7,45 @@ from .. import check
 
 __all__ = [
     "grouped_queries",
+    "log_softmax_backward",
     "predict_equal_values",
-    "softmax_backward",
     "temperature",
 ]
 
 
-def softmax_backward(fn):
-    """fn(dp, p) -> dz for p = softmax(z) over the last axis."""
+def log_softmax_backward(fn):
+    """fn(dy, p) -> dz for y = ln p, p = softmax(z) over the last axis."""
     rng = np.random.default_rng(0)
-    z, dp = rng.normal(size=(2, 3, 4)), rng.normal(size=(2, 3, 4))
+    z, dy = rng.normal(size=(2, 3, 4)), rng.normal(size=(2, 3, 4))
     p = softmax(z)
-    dz = p * (dp - (dp * p).sum(-1, keepdims=True))
-
-    def alike():
-        got = fn(np.ones_like(p), p)
-        if got is None or np.shape(got) != p.shape:
-            return check.compare(got, dz, "dz")
-        hint = "if all shares have the same slope, no score matters, since their sum stays 1: what is missing?"
-        return bool(np.abs(got).max() < 1e-9), hint
+    dz = dy - p * dy.sum(-1, keepdims=True)
 
     def value():
-        mistakes = [(p * (dp - (dp * p).sum(-2, keepdims=True)), "the sum runs over the keys, the last axis"),
-                    (p * (dp - (dp * p).sum()), "the sum runs over the keys, for each query by itself"),
-                    (p * (dp - dp.mean(-1, keepdims=True)), "the mean has the shares as weights"),
-                    (dp - (dp * p).sum(-1, keepdims=True), "a score of a key with a small share moves little"),
-                    (p * (1 - p) * dp, "a score lands in all shares, not in its own only")]  # fmt: skip
-        return check.compare(fn(dp, p), dz, "dz", mistakes)
+        mistakes = [(p * (dy - (dy * p).sum(-1, keepdims=True)), "that is dz if dy were the slope at p: where is ln?"),
+                    (dy, "every score stands in E, too: where is that way?"),
+                    (dy / p, "that is the slope at the shares: go on to the scores"),
+                    (dy - p, "E stands in all y of the row: each brings its own slope"),
+                    (dy - p * dy, "a score lands in all y of its row, not in its own only"),
+                    (dy - dy.sum(-1, keepdims=True), "the derivative of ln E at a score is its share: where is it?"),
+                    (dy - (dy * p).sum(-1, keepdims=True), "which share stands there, that of z_s or that of y_u?"),
+                    (dy - p * dy.mean(-1, keepdims=True), "the rule adds up the places, and takes no mean"),
+                    (dy + p * dy.sum(-1, keepdims=True), "ln E is taken away from z: which sign has that way?"),
+                    (dy - p * dy.sum(-2, keepdims=True), "the sum runs over the last axis"),
+                    (dy - p * dy.sum(), "the sum runs over the last axis, for each row by itself")]  # fmt: skip
+        return check.compare(fn(dy, p), dz, "dz", mistakes)
+
+    def tiny():
+        far, slopes = softmax(np.array([[0.0, 1.0, -1000.0]])), np.array([[1.0, -2.0, 3.0]])
+        got = fn(slopes, far)
+        if got is not None and not np.isfinite(got).all():
+            return False, "dz is not finite: what is divided by a share, and later multiplied by it, cancels on paper"
+        return check.compare(got, slopes - far * 2.0, "dz")
 
     def slope():
-        return check.gradients(lambda: (softmax(z) * dp).sum(), {"z": z}, {"z": fn(dp, p)})
+        return check.gradients(lambda: (np.log(softmax(z)) * dy).sum(), {"z": z}, {"z": fn(dy, p)})
 
-    check.report("softmax_backward", [("all slopes alike", alike), ("value", value), ("gradient check", slope)])
+    checks = [("value", value), ("a share of 0", tiny), ("gradient check", slope)]
+    check.report("log_softmax_backward", checks)
 
 
 def predict_equal_values(answer):

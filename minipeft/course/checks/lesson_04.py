@@ -5,8 +5,8 @@ import numpy as np
 from .. import check
 
 __all__ = [
-    "adamw_step",
     "predict_gradient_rank",
+    "pulls",
     "rehearse",
     "remember",
     "training_bytes",
@@ -46,51 +46,60 @@ def predict_gradient_rank(answer):
     check.prediction("predict the rank of a gradient", answer, 10, why)
 
 
-def adamw_step(fn):
-    """fn(p, g, m, v, t, lr) -> (p, m, v) after step t of AdamW, without weight decay."""
-    rng = np.random.default_rng(0)
-    p, g, m, zero = *rng.normal(size=(3, 3, 4)), np.zeros((3, 4))
-    v = rng.random((3, 4))
+def pulls(fn):
+    """fn(w, g, decay) -> what decay in the slope, and decoupled decay, subtract from w in a step of AdamW, over lr.
 
-    def right(p, g, m, v, t, lr):
-        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
-        return p - lr * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8), m, v
+    The slope is g and −g by turns.
+    """
+    from ...model.module import Parameter
+    from ...training import AdamW
 
-    def call(*arrays, **rest):
-        return fn(*(x.copy() for x in arrays), **rest)
+    w, g, decay = np.array([1.0, -2.0, 0.5, 3.0]), np.array([0.3, 0.4, -2.0, 0.05]), 0.1
+    own = decay * w
+    size = np.sqrt(g**2 + own**2)
 
-    def first():
-        got = call(p, g, zero, zero, t=1, lr=0.1)[0]
-        m1, v1 = 0.1 * g, 0.001 * g * g
-        mistakes = [(p - 0.1 * m1 / (np.sqrt(v1) + 1e-8), "at the first step m is a tenth of g: what corrects for that?"),
-                    (p - 0.1 * m1 / (np.sqrt(g * g) + 1e-8), "m starts at zero as v does: is it corrected, too?"),
-                    (p - 0.1 * g / (np.sqrt(v1) + 1e-8), "v starts at zero as m does: is it corrected, too?"),
-                    (p - 0.1 * g, "that is plain gradient descent"),
-                    (p - 0.1 / g, "v is a mean of squares: is a root missing?"),
-                    (p + 0.1 * np.sign(g), "it goes uphill")]  # fmt: skip
-        return check.compare(got, p - 0.1 * np.sign(g), "the first step, lr × sign(g),", mistakes, tolerance=1e-6)
+    def two():
+        return len(fn(w.copy(), g.copy(), decay)) == 2, "it should return two arrays, (a) and (b)"
 
-    def moments():
-        _, got_m, got_v = call(p, g, m, v, t=5, lr=0.1)
-        _, want_m, want_v = right(p, g, m, v, 5, 0.1)
-        kept = "return m itself: the correction is for this step only, or it is applied again and again"
-        mistakes = [(0.1 * m + 0.9 * g, "which of old and new weighs 0.9?"), (want_m / (1 - 0.9**5), kept)]
-        ok, hint = check.compare(got_m, want_m, "m", mistakes)
-        kept = "return v itself: the correction is for this step only"
-        mistakes = [(0.999 * v + 0.001 * g, "v follows the squares of g"), (want_v / (1 - 0.999**5), kept)]
-        return check.compare(got_v, want_v, "v", mistakes) if ok else (ok, hint)
+    def in_slope():
+        mistakes = [(own, "that is what plain descent subtracts, and (b): by what does AdamW divide?"),
+                    (own / np.abs(g), "λ w goes into v, too"),
+                    (own / size**2, "v is a mean of squares: is a root missing?"),
+                    (own / np.maximum(np.abs(g), np.abs(own)), "v is a mean of squares, not of sizes"),
+                    (own / (np.abs(g) + np.abs(own)), "v is a mean of squares: what is the root of a sum of squares?"),
+                    (np.sign(g + own), "that is the first step: what if g turns around?"),
+                    ((g + own) / size, "g turns around: what is left of it in the mean?"),
+                    (np.sign(w), "v is the mean of both squares, not the square of the mean"),
+                    (w / size, "w is multiplied by λ before it goes into m")]  # fmt: skip
+        return check.compare(fn(w.copy(), g.copy(), decay)[0], own / size, "(a)", mistakes)
 
-    def later():
-        want, new_m, new_v = right(p, g, m, v, 5, 0.1)
-        once = p - 0.1 * (new_m / 0.1) / (np.sqrt(new_v / 0.001) + 1e-8)
-        linear = p - 0.1 * (new_m / (1 - 0.9**5)) / (new_v / (1 - 0.999**5) + 1e-8)
-        mistakes = [
-            (once, "the correction is that of step 1: where is t?"),
-            (linear, "v is a mean of squares: is a root missing?"),
-        ]
-        return check.compare(call(p, g, m, v, t=5, lr=0.1)[0], want, "p after step 5", mistakes)
+    def quiet():
+        return check.compare(fn(w.copy(), 0 * w, decay)[0], np.sign(w), "(a) where g is 0")
 
-    check.report("adamw_step", [("moments", moments), ("first step", first), ("step 5", later)])
+    def decoupled():
+        mistakes = [(own / size, "in (b) λ w goes neither into m nor into v"),
+                    (own / np.abs(g), "in (b) λ w is not divided by √v̂: it never goes into m"),
+                    (w - own, "that is what would be left: what is subtracted?"),
+                    (own + np.sign(g), "g turns around: what is left of it in the mean?"),
+                    (w, "where is λ?")]  # fmt: skip
+        return check.compare(fn(w.copy(), g.copy(), decay)[1], own, "(b)", mistakes)
+
+    def library():
+        steps = []
+        for inside, outside in ((decay, 0.0), (0.0, decay)):
+            p = Parameter(w.copy())
+            optimizer, moved = AdamW([("w", p)], lr=1e-3, weight_decay=outside), []
+            for t in range(400):
+                p.data[...] = w
+                p.grad[...] = (-1) ** t * g + inside * w
+                optimizer.step()
+                moved.append((w - p.data) / 1e-3)
+            steps.append(np.mean(moved[-2:], axis=0))
+        got = fn(w.copy(), g.copy(), decay)
+        return np.allclose(got, steps, atol=0.01), "AdamW moves by something else, as a mean of steps 399 and 400"
+
+    checks = [("in the slope", in_slope), ("no slope", quiet), ("decoupled", decoupled), ("the library", library)]
+    check.report("pulls", [("two ways", two), *checks])
 
 
 def remember(fn):
