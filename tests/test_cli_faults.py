@@ -333,7 +333,7 @@ def test_what_was_trained_is_saved_whatever_becomes_of_the_output(where, status,
 @pytest.mark.parametrize(
     ("command", "made"),
     [
-        ("tour --steps 1", "tour.png"),
+        ("tour --methods lora --steps 1", "tour.png"),
         ("pretrain symbols --steps 1", "symbols.md"),
         ("export given.npz --to there", "there/adapter_config.json"),
         ("import given --to new.npz", "new.npz"),
@@ -884,7 +884,7 @@ write_npz({name!r}, {{"kind": "adapter"}}, {{}})
     [
         ("finetune", "my.txt", *SHORT),
         ("pretrain", "symbols", "--steps", 1),
-        ("tour", "--steps", 1),
+        ("tour", "--methods", "lora", "--steps", 1),
         ("export", "adapter.npz", "--to", "."),
     ],
 )

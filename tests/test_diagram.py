@@ -80,7 +80,7 @@ def said(picture):
 
 def collisions(picture):
     """Words that lie over other words, stick out of a box, stand on a wire, or leave the page."""
-    picture.figure.canvas.draw()
+    picture.figure.draw_without_rendering()  # lays the page out
     renderer, found = picture.figure.canvas.get_renderer(), []
     axes, page = picture.figure.axes[0], picture.figure.bbox
     boxes = [one for one in axes.patches if one.get_facecolor()[3]]

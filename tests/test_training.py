@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -27,6 +28,11 @@ VAL = [batches(np.random.default_rng(9))]
 
 def weights(model):
     return {path: p.data.copy() for path, p in model.named_parameters() if p.requires_grad}
+
+
+def name_of(case):
+    """A test's name that is the same in the next run: without the address of a function."""
+    return re.sub(" at 0x[0-9a-fA-F]+", "", str(case))
 
 
 def same(a, b):
@@ -117,7 +123,7 @@ def test_settings_out_of_range_are_refused(arguments, message):
         arguments(Parameter(np.ones(1)))
 
 
-@pytest.mark.parametrize("parameters", [None, "model", [np.ones(2)], {"params": [1]}, [{"lr": 1}], lambda: 1], ids=str)
+@pytest.mark.parametrize("parameters", [None, "model", [np.ones(2)], {"params": [1]}, [{"lr": 1}], lambda: 1], ids=name_of)
 def test_what_holds_no_parameters_is_refused(parameters):
     with pytest.raises(TypeError, match="an optimizer takes a model, Parameters or"):
         AdamW(parameters)
@@ -320,7 +326,7 @@ def test_impossible_runs_are_refused():
         ({"batches": lambda rng: None}, r"a batch is \(ids, targets\) or .* not a NoneType"),
         ({"batches": lambda rng: iter([batches(rng)])}, r"a batch is \(ids, targets\)"),
     ],
-    ids=str,
+    ids=name_of,
 )
 def test_a_run_that_cannot_be_is_refused_before_anything_is_trained(settings, message):
     model = lora()
