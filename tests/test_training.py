@@ -123,7 +123,9 @@ def test_settings_out_of_range_are_refused(arguments, message):
         arguments(Parameter(np.ones(1)))
 
 
-@pytest.mark.parametrize("parameters", [None, "model", [np.ones(2)], {"params": [1]}, [{"lr": 1}], lambda: 1], ids=name_of)
+@pytest.mark.parametrize(
+    "parameters", [None, "model", [np.ones(2)], {"params": [1]}, [{"lr": 1}], lambda: 1], ids=name_of
+)
 def test_what_holds_no_parameters_is_refused(parameters):
     with pytest.raises(TypeError, match="an optimizer takes a model, Parameters or"):
         AdamW(parameters)

@@ -22,7 +22,6 @@ from ..model.gpt2 import GPT2, GPT2Config
 from ..model.module import Module
 from ..training.bases import load_base
 from ..training.data import LENGTH, SEP, TASKS, chance_batch, new_sequences, symbols_batch, symbols_batches
-from ..training.evaluation import evaluate
 from ..training.loop import fit
 from ..training.optimizers import AdamW
 from . import check as checks
@@ -318,21 +317,32 @@ class Blinded(Wrapper):
         return o, back
 
 
-def blinded(replace, n=300):
-    """A Table: the share of letters that `symbols` gets right when heads are blinded, over n new sequences.
+def blinded(replace, mixed=False, n=300):
+    """A Table: the share of letters that `symbols` gets right when heads are blinded, over n new sequences of each task.
 
     replace: a function of the outputs of one head for N sequences, (N, T, K) -> (N, T, K), or what broadcasts to it
+    mixed: the N sequences are those of both tasks together; else one task at a time
     """
-    tests = {task: new_sequences(task, n) for task in ("copy", "reverse")}
+    tests = {task: new_sequences(task, n)[0] for task in ("copy", "reverse")}
     model, rows = load_base("symbols"), [("none", 0, ())]
-    rows += [(f"layer {b}, head {h}", b, (h,)) for b, h in np.ndindex(2, 4)] + [("layer 0, heads 0 and 3", 0, (0, 3))]
+    for layer, pair in enumerate([(0, 3), (2, 3)]):
+        rows += [(f"layer {layer}, head {head}", layer, (head,)) for head in range(4)]
+        rows += [(f"layer {layer}, heads {pair[0]} and {pair[1]}", layer, pair)]
     found = []
     for name, layer, heads in rows:
         attention = model.h[layer].attn
         attention.core = Blinded(attention.core, heads, replace)
-        found.append((name, *(evaluate(model, test).accuracy for test in tests.values())))
+        parts = [list(tests.values())] if mixed else [[test] for test in tests.values()]
+        found.append((name, *(share for part in parts for share in shares_right(model, part))))
         attention.core = attention.core.base
     return Table(["blinded", *tests], found, formats=dict.fromkeys(tests, ".0%"))
+
+
+def shares_right(model, tests):
+    """The share of letters right in each of several (ids, targets, mask), which the model reads as one batch."""
+    logits = model(np.concatenate([ids for ids, _, _ in tests]))[0]
+    answers = np.split(logits.argmax(-1), len(tests))
+    return [(answer == targets)[mask].mean() for answer, (_, targets, mask) in zip(answers, tests, strict=True)]
 
 
 # ---- four layers, three of them wrong

@@ -238,10 +238,20 @@ def finish(axes, xlabel, ylabel, form, ylim, level):
         axes.set_ylim(*ylim)
     if form.endswith("%"):
         axes.yaxis.set_major_formatter(lambda value, _: format(value, ".0%"))
+    drawn = [line.get_xydata() for line in axes.lines]
     for text, y in (level or {}).items():
         axes.axhline(y, color=FAINT, linewidth=1.2, linestyle=(0, (4, 3)), zorder=0)
-        axes.annotate(text, (0.005, y), (0, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
+        x, side = farther_side(axes, drawn, y)
+        axes.annotate(text, (x, y), (0, 3), xycoords=("axes fraction", "data"), textcoords="offset points", ha=side,
                       fontsize=9, color="#555555")  # fmt: skip
+
+
+def farther_side(axes, drawn, y):
+    """(x, "left") or (x, "right"): where the lines that are drawn end farther from the height y; left if both are far."""
+    to_axes = axes.transScale + axes.transLimits
+    height, lines = to_axes.transform((axes.get_xlim()[0], y))[1], [to_axes.transform(points) for points in drawn]
+    far = [min((abs(line[end, 1] - height) for line in lines), default=1) for end in (0, -1)]
+    return (0.995, "right") if far[0] < min(0.15, far[1]) else (0.005, "left")
 
 
 def label_ends(axes, ends, apart=12.5):

@@ -77,7 +77,10 @@ def save_adapter(model: Module, path: str | Path) -> None:
         raise ValueError(f"{merged[0]} was merged into the weights and cannot be saved apart: save it before merge")
     arrays, base = own_arrays(model) | trained_in_base(model), records[0].base
     if stray := trained_but_not_in(arrays, model):
-        raise ValueError(f"no method trains {', '.join(stray)}, and loading would not restore them: freeze them")
+        more = f" and {len(stray) - 2} more" if stray[2:] else ""
+        raise ValueError(
+            f"no method trains {', '.join(stray[:2])}{more}, and loading would not restore them: freeze them"
+        )
     if lost := lost_in_base(model):
         raise ValueError(
             f"{lost[0]} of the base was trained, and then its layer gave way to one that holds no such parameter: no file "

@@ -33,18 +33,11 @@ WRONG = {
         "one factor is larger": factors(share=1.0),
         "TypeError": lambda D, r, s: None,
     },
-    "count_numbers": {
-        "something is idle": lambda m, n, k: (k * (m + n), 0, k * (m + n)),
-        "more than a diagonal": lambda m, n, k: (k * (m + n), k, k * (m + n) - k),
-        "one number is idle at": lambda m, n, k: (k * (m + n), 1, k * (m + n) - 1),
-        "not the numbers of the product": lambda m, n, k: (
-            k * m * n // k if k > 1 else 4,
-            k * k,
-            m * n - k * k if k > 1 else 3,
-        ),
-        "for 2 × 2 and k = 1": lambda m, n, k: (m * n, k * k, m * n),
-        "at k = min(m, n)": lambda m, n, k: (k * (m + n), k * k, k * (m + n - k) if k < 4 else k * m),
-        "has shape ()": lambda m, n, k: k * (m + n - k),
+    "predict_what_helps_least": {
+        "What did it need": "steps",
+        "what did it reach": "place",
+        "not answered": ...,
+        "look again": "rate",
     },
     "rank_by_energy": {
         "where does the count begin": lambda s, share: np.searchsorted(np.cumsum(s**2) / (s**2).sum(), share),
