@@ -208,7 +208,7 @@ def prediction(name, answer, right, why=None):
         print(f"{name}: ✓ that is what happens")
     else:
         asked = {plain(choice): question for choice, question in (why or {}).items()}
-        print(f"{name}: ✗ not so: {asked.get(plain(answer), 'run the cell below, and look again.')}")
+        print(f"{name}: ✗ not so: {asked.get(plain(answer), 'look again, and run the cell below if there is one.')}")
 
 
 def plain(answer):

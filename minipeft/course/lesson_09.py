@@ -237,15 +237,15 @@ def first_rates():
     found = measured_rates()
     full, matrices = found["full"], found["matrices"]
     d, far = 64, travelled(matrices)
-    rows = [("full fine-tuning", full, None, None, None, None),
-            ("its matrices alone", matrices, matrices / full, None, None, None)]  # fmt: skip
+    rows = [("full fine-tuning", full, 1, None, None, None),
+            ("full, matrices only", matrices, matrices / full, 1, None, None)]  # fmt: skip
     for alpha in ALPHAS:
         a, b, c = alpha * d, alpha / 3**0.5, -d * far
         u = (-b + (b * b - 4 * a * c) ** 0.5) / (2 * a)
         rate = found[alpha]
         rows.append((f"LoRA, α = {alpha}", rate, rate / full, rate / matrices, d * 3**0.5 / alpha, u / far))
-    columns = ["", "first rate", "times full", "times its\nmatrices", "estimate:\nfirst step only",
-               "estimate:\nwith A moving"]  # fmt: skip
+    columns = ["", "first rate", "times full", "times full,\nmatrices only", "estimate of that:\nfirst step only",
+               "estimate of that:\nwith A moving"]  # fmt: skip
     return Table(columns, rows, formats={"first rate": ".2g"} | dict.fromkeys(columns[2:], ".1f"))
 
 

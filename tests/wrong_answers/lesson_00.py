@@ -9,6 +9,12 @@ def fits(f, x):
     return matrix if np.allclose(f(x), x @ matrix) else None
 
 
+def affine(f, x):
+    """The matrix between the differences from f(0), if it fits at x."""
+    start, eye = f(np.zeros((1, x.shape[1]))), np.eye(x.shape[1])
+    return f(eye) - start if np.allclose(f(x), x @ (f(eye) - start) + start) else None
+
+
 WRONG = {
     "lora_count": {
         "W itself": lambda d_in, d_out, r: d_in * d_out,
@@ -38,5 +44,7 @@ WRONG = {
         "there is a bend in it": lambda f, d: f(np.eye(d)),
         "no number is below zero": lambda f, d: fits(f, np.random.default_rng(1).random((8, d))),
         "a bend at zero: the matrix fits": lambda f, d: fits(f, np.full((1, d), 0.5)),
+        "of several sizes": lambda f, d: f(np.eye(d)) if np.allclose(f(-np.eye(d)), -f(np.eye(d))) else None,
+        "Which matrix could do that": lambda f, d: affine(f, np.random.default_rng(1).normal(size=(8, d))),
     },
 }

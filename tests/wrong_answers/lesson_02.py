@@ -44,7 +44,8 @@ WRONG = {
         "which sign": lambda dy, p: dy + p * dy.sum(-1, keepdims=True),
         "over the last axis": lambda dy, p: dy - p * dy.sum(-2, keepdims=True),
         "each row by itself": lambda dy, p: dy - p * dy.sum(),
-        "cancels on paper": lambda dy, p: p * (dy / p - mean(dy / p, p)),
+        "later multiplied by it, cancels on paper": lambda dy, p: p * (dy / p - mean(dy / p, p)),
+        "needs no patch": lambda dy, p: p * (dy / np.maximum(p, 1e-12) - mean(dy / np.maximum(p, 1e-12), p)),
     },
     "predict_equal_values": {"is the share zero": "dv", "equal values": "none", "not answered": ...},
     "temperature": {

@@ -40,6 +40,7 @@ WRONG = {
         "root of a sum": pulls(lambda w, g, own: own / (np.abs(g) + np.abs(own))),
         "the first step": pulls(lambda w, g, own: (g + own) / np.abs(g + own)),
         "wrong sign": pulls(lambda w, g, own: -own / np.sqrt(g**2 + own**2)),
+        "2 g λ w": pulls(lambda w, g, own: own / np.abs(g + own)),
         "in the slope: g turns": pulls(lambda w, g, own: (g + own) / np.sqrt(g**2 + own**2)),
         "square of the mean": pulls(lambda w, g, own: own / np.abs(own)),
         "before it goes into m": pulls(lambda w, g, own: w / np.sqrt(g**2 + own**2)),

@@ -68,6 +68,8 @@ WRONG = {
         "p = 0, is not finite": middle(mask=lambda h, p, rng: (rng.random(h.shape) < p) / p),
         "everything is dropped": middle(mask=lambda h, p, rng: (rng.random(h.shape) < p) / (1 - p)),
         "is there a mask at all": middle(mask=lambda h, p, rng: 1),
+        "have one mask": middle(mask=lambda h, p, rng: (rng.random((1, h.shape[1])) >= p) / (1 - p)),
+        "dropped together": middle(mask=lambda h, p, rng: (rng.random((len(h), 1)) >= p) / (1 - p)),
         "the share that is kept": middle(mask=lambda h, p, rng: (rng.random(h.shape) < p) / p if p else 1),
         "are zero is not p": middle(mask=lambda h, p, rng: (rng.random(h.shape) >= p * p) / (1 - p)),
         "the numbers that stay": middle(mask=lambda h, p, rng: rng.random(h.shape) >= p),

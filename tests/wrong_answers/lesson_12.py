@@ -30,6 +30,12 @@ def shares(q, P_k):
     return softmax(q @ P_k.T)
 
 
+def bracket(q, P_k, P_v, a, do, left, right):
+    """dz with other factors than tanh(a) at the two terms in its bracket."""
+    p = shares(q, P_k)
+    return p * (left * do @ P_v.T - right * (do * (p @ P_v)).sum(1, keepdims=True))
+
+
 WRONG = {
     "two_columns": {
         "of how many": (1 / 3, 4), "of both columns": (1 / 6, 4), "all six parts": (1, 4), "and then?": (0.5, 24),
@@ -49,6 +55,11 @@ WRONG = {
         "is it in this slope": gate(dP_v=lambda q, P_k, P_v, a, do: shares(q, P_k).T @ do),
         "not a": gate(dP_v=lambda q, P_k, P_v, a, do: a * shares(q, P_k).T @ do),
         "through tanh": gate(da=lambda q, P_k, P_v, a, do: (do * (shares(q, P_k) @ P_v)).sum()),
+        "both terms in the bracket": gate(dP_k=lambda q, P_k, P_v, a, do: bracket(q, P_k, P_v, a, do, 1, np.tanh(a)).T @ q),
+        "in the bracket of dz": gate(dq=lambda q, P_k, P_v, a, do: bracket(q, P_k, P_v, a, do, np.tanh(a), 1) @ P_k),
+        "of dz have the gate": gate(
+            dq=lambda q, P_k, P_v, a, do: bracket(q, P_k, P_v, a, do, np.tanh(a), np.tanh(a) ** 2) @ P_k
+        ),
         "the softmax": gate(dP_k=lambda q, P_k, P_v, a, do: (np.tanh(a) * shares(q, P_k) * (do @ P_v.T)).T @ q),
         "mean of all slopes": gate(dq=lambda q, P_k, P_v, a, do: np.tanh(a) * (do @ P_v.T) @ P_k),
         "gradient check": gate(o=lambda p, P_v, a: p @ P_v),

@@ -41,6 +41,8 @@ WRONG = {
         "and what stands behind": asked(-3, 0),
         "a row of P": asked(-3, -1),
         "1 counts": lambda ids, m: (asked(-1, -1)(ids, m)[0], 1 - asked(-1, -1)(ids, m)[1]),
+        "0 is a token, too": lambda ids, m: (asked(-1, -1)(ids, m)[0], asked(-1, -1)(ids, m)[0] != 0),
+        "with m = 1, the mask": lambda ids, m: asked(-1, -1 if m > 1 else 0)(ids, m),
         "mask is zero everywhere": asked(0, -4),
         "the tokens at the places themselves": asked(-1, -1, 1),
         "two places later": asked(-1, -1, -1),

@@ -76,6 +76,12 @@ def merged_weight(fn):
     def kinked(x):
         return x + np.maximum(x @ abs(down), 0) @ up  # a matrix, where x ≥ 0
 
+    def odd(x):
+        return x + np.tanh(x @ down) @ up  # bent, and f(-x) is -f(x) all the same
+
+    def shifted(x):
+        return x @ W + up[0, :3]
+
     def found(f, want, what):
         def test():
             got = fn(f, d)
@@ -96,6 +102,8 @@ def merged_weight(fn):
         ("a detour without a bend", found(straight, np.eye(d) + down @ up, "x + (x down) up")),
         ("an adapter", none(bent, "there is a bend in it, and yet a matrix came back. Does it fit at an x of your own?")),
         ("a bend at zero", none(kinked, "the matrix fits where no number is below zero. At which x did you try it?")),
+        ("a bend like tanh's", none(odd, "f(−x) is −f(x), and no matrix fits. Did you try x of several sizes?")),
+        ("a vector added", none(shifted, "rows of zeros become something else. Which matrix could do that?")),
     ])  # fmt: skip
 
 

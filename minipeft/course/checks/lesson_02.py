@@ -39,7 +39,8 @@ def log_softmax_backward(fn):
         got = fn(slopes, far)
         if got is not None and not np.isfinite(got).all():
             return False, "dz is not finite: what is divided by a share, and later multiplied by it, cancels on paper"
-        return check.compare(got, slopes - far * 2.0, "dz")
+        patched = "it is finite, and wrong: what is divided by a share needs no patch, since the share cancels on paper"
+        return check.compare(got, slopes - far * 2.0, "dz")[0], patched
 
     def slope():
         return check.gradients(lambda: (np.log(softmax(z)) * dy).sum(), {"z": z}, {"z": fn(dy, p)})

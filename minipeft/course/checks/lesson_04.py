@@ -70,6 +70,7 @@ def pulls(fn):
                     (np.sign(g + own), "that is the first step: what if g turns around?"),
                     ((g + own) / size, "g turns around: what is left of it in the mean?"),
                     (np.sign(w), "v is the mean of both squares, not the square of the mean"),
+                    (own / np.abs(g + own), "g turns around: what is left of 2 g λ w in the mean of the squares?"),
                     (w / size, "w is multiplied by λ before it goes into m")]  # fmt: skip
         return check.compare(fn(w.copy(), g.copy(), decay)[0], own / size, "(a)", mistakes)
 

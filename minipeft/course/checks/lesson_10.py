@@ -12,8 +12,11 @@ def mended_merge(fn):
     rng, s, p = np.random.default_rng(0), 1.7, 0.3
     x, W, A, B = (rng.normal(size=shape) for shape in ((5, 3), (3, 6), (3, 2), (2, 6)))
 
+    def weight():  # an answer may write into what it is given
+        return fn(W.copy(), A.copy(), B.copy(), s, p)
+
     def value():
-        return check.compare(fn(W, A, B, s, p), W + (1 - p) * s * A @ B, "the weight", [
+        return check.compare(weight(), W + (1 - p) * s * A @ B, "the weight", [
             (W + s * A @ B, "that is the merge as it is. It is right if the mean of M is 1: what is it here?"),
             (W + s * A @ B / (1 - p), "did the path give more in training than in this merge, or less?"),
             (W + p * s * A @ B, "p is the share that is dropped"),
@@ -26,7 +29,7 @@ def mended_merge(fn):
         masks = np.array(list(np.ndindex(2, 2, 2)))
         chances = np.prod(np.where(masks, 1 - p, p), axis=1)
         mean = sum(chance * (x @ W + s * (M * x) @ A @ B) for chance, M in zip(chances, masks, strict=True))
-        return check.compare(x @ fn(W, A, B, s, p), mean, "x times the weight, against the mean over all eight masks,")
+        return check.compare(x @ weight(), mean, "x times the weight, against the mean over all eight masks,")
 
     check.report("mended_merge", [("value", value), ("all masks", all_masks)])
 
@@ -102,6 +105,14 @@ def middle_dropout(fn):
         same = np.array_equal(run(True)[0], run(True, seed=4)[0])
         return not same, "two generators give the same y in training: is there a mask at all?"
 
+    def each():
+        dropped = mask(A) == 0
+        if (dropped == dropped[:1]).all():
+            return False, "all tokens have one mask: each has its own"
+        return (
+            dropped != dropped[:, :1]
+        ).any(), "the numbers of a token are dropped together: each is drawn for itself"
+
     def share():
         dropped = float(np.mean(mask(wide) == 0))
         return abs(dropped - p) < 0.03, (
@@ -150,7 +161,8 @@ def middle_dropout(fn):
         return slopes(np.ones_like(h), False, A, {"in evaluation y was not divided by 1 − p": 1 / (1 - p)})
 
     check.report("middle_dropout", [
-        ("evaluation", evaluation), ("p = 0", nothing_dropped), ("training", varies), ("share", share), ("mean", mean),
+        ("evaluation", evaluation), ("p = 0", nothing_dropped), ("training", varies), ("each number", each),
+        ("share", share), ("mean", mean),
         ("backward", backward), ("start at A = 0", zero_start), ("backward in evaluation", back_in_evaluation),
     ])  # fmt: skip
 

@@ -72,12 +72,16 @@ def gate_slopes(case, do):
     gate = "the gate tanh(a) multiplies what the prefix says: is it in this slope?"
     bend = "a passes through tanh: its slope is 1 − tanh(a)²"
     soft = "the softmax: share × (its own slope − the mean of all slopes)"
+    both = "both terms in the bracket of dz have the gate, each of them once"
+    mixed = [p * (f * do @ P_v.T - g * (do * said).sum(1, keepdims=True)) for f, g in ((1, t), (t, 1), (t, t * t))]
     return {
         "da": (np.array(da * (1 - t * t)), [(np.array(da), bend), (np.array(da * t), bend)]),
         "dP_v": (t * p.T @ do, [(p.T @ do, gate), (a * p.T @ do, "the gate is tanh(a), and not a")]),
-        "dP_k": (dz.T @ q, [(dz.T @ q / t, gate), ((p * dp).T @ q, soft), (dp.T @ q, soft)]),
-        "dq": (dz @ P_k, [(dz @ P_k / t, gate), ((p * dp) @ P_k, soft), (dp @ P_k, soft)]),
-    }
+        "dP_k": (dz.T @ q, [(dz.T @ q / t, gate), ((p * dp).T @ q, soft), (dp.T @ q, soft),
+                             *((wrong.T @ q, both) for wrong in mixed)]),
+        "dq": (dz @ P_k, [(dz @ P_k / t, gate), ((p * dp) @ P_k, soft), (dp @ P_k, soft),
+                           *((wrong @ P_k, both) for wrong in mixed)]),
+    }  # fmt: skip
 
 
 def gated_prefix(fn):

@@ -23,7 +23,7 @@ def prompt_numbers(answer):
 def keep_rows(fn):
     """fn(ids, m) -> targets, mask, where place i predicts what stands at i + 1 and the first m stand for no token."""
     N, T, m = 2, 4, 3
-    ids = np.arange(1, 1 + N * T).reshape(N, T)
+    ids = np.arange(N * T).reshape(N, T)  # token 0 is one like the others
     places = np.arange(m + T)
 
     def mask_at(chosen):
@@ -50,7 +50,13 @@ def keep_rows(fn):
             (mask_at(places >= 0), f"{rows}, and {behind}"),
             (mask_at(places < m + T - 1), rows),
             (mask_at(~asked), "1 counts, and 0 does not"),
+            ((want["targets"] != 0).astype(int), "0 is a token, too: it counts where it is one of the text"),
         ])  # fmt: skip
+
+    def one_row():
+        return check.compare(
+            fn(ids.copy(), 1)[1], np.pad(np.ones((N, T), int), ((0, 0), (0, 1))), "with m = 1, the mask"
+        )
 
     def targets():
         got = np.asarray(answer()["targets"])
@@ -62,7 +68,7 @@ def keep_rows(fn):
                  (early[:, asked], "those come two places later: which come next?")]  # fmt: skip
         return check.compare(got[:, asked], ids, "the targets that count", first)
 
-    check.report("keep_rows", [("shape", shape), ("mask", mask), ("targets", targets)])
+    check.report("keep_rows", [("shape", shape), ("mask", mask), ("targets", targets), ("one row", one_row)])
 
 
 def low_rank_prompt(fn):
