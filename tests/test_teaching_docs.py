@@ -84,3 +84,19 @@ def test_every_lesson_answers_something_and_is_taught(number):
         assert stands_in(quoted, content(number)), (
             f"docs/teaching.md quotes {quoted}, which does not stand in lesson {number}"
         )
+
+
+def test_hours_of_a_path_are_the_sums_of_its_lessons():
+    times = {number: (int(reading), int(exercising)) for number, reading, exercising in
+             re.findall(r"^## (\d\d) .*?\*\*Time\*\*: (\d+) minutes; exercises (\d+)\.", TEACHING, re.M | re.S)}  # fmt: skip
+    paths = re.findall(r"^\| .+ \| (.*\d\d) \| (\d+):(\d\d) \| (\d+):(\d\d) \|$", TEACHING, re.M)
+    assert len(times) == len(LESSONS)
+    assert len(paths) == 5
+    before = []
+    for lessons, *hours in paths:
+        before = re.findall(r"\d\d", lessons) if "the same" not in lessons else before + re.findall(r"\d\d", lessons)
+        reading, exercising = (sum(times[number][i] for number in before) for i in (0, 1))
+        read_hours, read_minutes, all_hours, all_minutes = map(int, hours)
+        assert (60 * read_hours + read_minutes, 60 * all_hours + all_minutes) == (reading, reading + exercising), (
+            lessons
+        )
