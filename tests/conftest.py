@@ -13,6 +13,14 @@ if os.environ.get("MINIPEFT_MISSING") == "error":  # .ci/run, once all packages 
     pytest.importorskip = lambda name, **_: importlib.import_module(name)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With -n: all cells of a notebook go to one process, since each builds on those before it."""
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log)
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(1)
