@@ -106,12 +106,10 @@ def middle_dropout(fn):
         return not same, "two generators give the same y in training: is there a mask at all?"
 
     def each():
-        dropped = mask(A) == 0
+        dropped, alone = mask(A) == 0, "the numbers of a token are dropped together: each is drawn for itself"
         if (dropped == dropped[:1]).all():
             return False, "all tokens have one mask: each has its own"
-        return (
-            dropped != dropped[:, :1]
-        ).any(), "the numbers of a token are dropped together: each is drawn for itself"
+        return (dropped != dropped[:, :1]).any(), alone
 
     def share():
         dropped = float(np.mean(mask(wide) == 0))
