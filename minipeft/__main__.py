@@ -22,8 +22,8 @@ COMMANDS = {  # name: what it does; commands/NAME.py has add_arguments(parser) a
     "pretrain": "make a shipped base model again from a seed",
 }
 EPILOG = """Nothing that exists is overwritten, but for a file or folder that the same command wrote before.
-Exit status: 0 done; 1 failed, or what it printed could not be written; 2 wrong arguments; 141 done and saved,
-but nobody read what it printed; 130, 143, 129 stopped by Ctrl-C, by kill, by closing the terminal."""
+Exit status: 0 done; 1 failed, or what it printed could not be written; 2 a command line that cannot be read; 141 done
+and saved, but nobody read what it printed; 130, 143, 129 stopped by Ctrl-C, by kill, by closing the terminal."""
 
 
 def main(argv=None):
@@ -74,7 +74,10 @@ def parse(argv):
         command = commands.add_parser(name, help=summary, description=spelled(module.__doc__))
         module.add_arguments(command)
         command.set_defaults(run=module.run)
-    return parser.parse_args(argv)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:  # with the usage of the command, not of minipeft
+        commands.choices[args.command].error(f"unrecognized arguments: {' '.join(unknown)}")
+    return args
 
 
 def version():

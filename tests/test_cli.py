@@ -373,6 +373,22 @@ def test_numbers_out_of_range_are_refused_at_once(capsys, argv, message, tmp_pat
     assert message in capsys.readouterr().err
 
 
+def test_an_option_that_is_not_there_is_answered_with_those_that_are(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["generate", "--rank", "4"])
+    assert stop.value.code == 2
+    *usage, last = capsys.readouterr().err.splitlines()
+    assert "--temperature" in " ".join(usage)
+    assert last == "minipeft generate: error: unrecognized arguments: --rank 4"
+
+
+@pytest.mark.parametrize(("lr", "worse"), [(1e9, True), (1e-3, False)])
+def test_a_held_out_text_that_got_worse_is_called_so(lr, worse, run, text):
+    status, out, _ = run("finetune", text, "--steps", 3, "--length", 40, "--lr", lr)
+    assert status == 0
+    assert ("worse than before: try a smaller rate than --lr 1e+09" in out) is worse
+
+
 def test_a_greedy_text_is_the_same_each_time(run):
     texts = {run("generate", "--temperature", 0, "--length", 60, "--seed", seed)[1] for seed in (0, 1)}
     assert len(texts) == 1

@@ -1002,7 +1002,15 @@ def signalled(monkeypatch):
 
         monkeypatch.setattr(finetune, "text_batches", text_batches)
 
-    return signalled
+    defaults = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, default) for number, default in defaults.items()}  # a shell may ignore some
+    yield signalled
+    for number, former in before.items():
+        signal.signal(number, former if former is not None else signal.SIG_DFL)
 
 
 @posix

@@ -88,6 +88,8 @@ def run(args):
         f"perplexity a token: {before.perplexity:.1f} -> {after.perplexity:.1f}, best of the run {best.perplexity:.1f}; "
         "between bases with other tokens compare the bits"
     )
+    if after.loss > before.loss:
+        print(f"it reads this text worse than before: try a smaller rate than --lr {lr:g}")
     print(f"before | {written_before}\nafter  | {line(write(base, prompt, 40))}")
     use = ["minipeft", "generate", "--adapter", str(place), "--prompt", prompt]
     use += ["--base", args.base] if args.base != "english" else []
@@ -102,7 +104,10 @@ def check_places(args):
         raise ValueError("--resume goes on from a checkpoint: say which with --checkpoint FILE")
     names = [args.file, args.out, *([args.checkpoint] if args.checkpoint is not None else [])]
     if len({os.path.realpath(name) for name in names}) < len(names):
-        raise ValueError("the text, --out and --checkpoint must be different files: one would be written over another")
+        raise ValueError(
+            "the text, --out (adapter.npz unless it is given) and --checkpoint must be different files: one would be "
+            "written over another"
+        )
     check_place(args.out, "adapter")
     if args.checkpoint is None:
         return

@@ -5,7 +5,7 @@ the command goes on, saves what it has made, and ends with a status that says so
 
     0     done; also where a reader has seen enough of a command that only prints (`minipeft inspect a.npz | head -1`)
     1     failed; or done, but what it printed could not all be written (a full disk)
-    2     wrong arguments
+    2     a command line that cannot be read
     128+n stopped by signal n: 130 Ctrl-C, 143 terminated, 129 the terminal was closed;
     141   its work is done and saved, but the reader of what it printed has gone (`minipeft finetune my.txt | head -1`)
 """
