@@ -284,6 +284,19 @@ def test_examine_tells_a_right_layer_from_a_wrong_one_that_learns():
     )
 
 
+def test_examine_counts_a_wrecked_run_as_nan_and_goes_on():
+    def make(seed):
+        return get_peft_model(load_base("symbols"), LoRA(r=2), seed)
+
+    def wild(seed):
+        return get_peft_model(load_base("symbols"), LoRA(r=2, alpha=1e200), seed)
+
+    table = examine({"wild": wild, "right": make}, steps=2, n=4, seeds=(0,), lr={"wild": 1e200, "right": 1e-2})
+    wrecked, right = table.column(table.columns[3])
+    assert wrecked == "nan"
+    assert 0 < float(right) < 20
+
+
 def test_off_zero_moves_what_is_trained_and_nothing_else():
     model = get_peft_model(tiny_model(), LoRA(r=2))
     before, rng = [p.data.copy() for _, p in model.named_parameters()], np.random.default_rng(7)

@@ -96,6 +96,15 @@ def test_curves_of_seeds_are_thin_and_their_mean_is_thick():
     assert "A: from 5 to 2.5, seeds 2 to 3" in picture.alt
 
 
+@pytest.mark.parametrize(
+    ("curve", "side"), [([0.06, 0.5, 1.0], "right"), ([1.0, 0.5, 0.06], "left"), ([1.0, 1, 1], "left")]
+)
+def test_the_name_of_a_level_stands_where_no_curve_ends(curve, side):
+    axes = plot_seeds({"A": [curve]}, level={"guessing": 1 / 16}).figure.axes[0]
+    assert named(axes, "guessing").get_ha() == side
+    assert (named(axes, "guessing").xy[0] > 0.5) is (side == "right")
+
+
 def test_a_bar_stands_at_the_mean_of_its_dots():
     results = {"A": [0.5, 0.75, np.nan], "B": [0.25, 0.25, 0.5]}
     picture = plot_seeds(results, ylabel="exact", format=".0%")
