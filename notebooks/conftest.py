@@ -5,8 +5,7 @@ import os
 import pathlib
 
 HERE = pathlib.Path(__file__).resolve().parent
-if (HERE.parent / "minipeft").is_dir():  # a checkout, not a copy of the course
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 

@@ -13,8 +13,7 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-if (HERE.parent / "minipeft").is_dir():  # a checkout, not a copy of the course
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))
 
 import jupytext  # noqa: E402
 import nbformat  # noqa: E402

@@ -272,30 +272,29 @@ def test_a_write_protected_adapter_stays(run, tmp_path, monkeypatch):
 
 
 def test_the_course_is_not_copied_through_links_or_half(run, tmp_path, monkeypatch):
-    from minipeft.commands import lessons
 
     (tmp_path / "one").mkdir()
-    (tmp_path / "one" / "00_start_here.md").symlink_to("../outside.md")
+    (tmp_path / "one" / "00_start_here.ipynb").symlink_to("../outside.ipynb")
     status, _, err = run("lessons", "one", "--no-open")
     assert status == 1
-    assert "already has 00_start_here.md" in err
+    assert "already has 00_start_here.ipynb" in err
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "exercises").write_text("mine")
     before = tree(tmp_path)
     assert "exercises is a file" in run("lessons", "two", "--no-open")[2]
-    copied, copyfile = [], lessons.shutil.copyfile
+    written, write_text = [], Path.write_text
 
-    def until_full(source, target):
-        if len(copied) == 5:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
-        copied.append(target)
-        copyfile(source, target)
+    def until_full(path, text, **options):
+        if len(written) == 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        written.append(path)
+        write_text(path, text, **options)
 
-    monkeypatch.setattr(lessons.shutil, "copyfile", until_full)
+    monkeypatch.setattr(Path, "write_text", until_full)
     status, _, err = run("lessons", "three", "--no-open")
     assert status == 1
     assert "No space left" in err
-    assert len(copied) == 5
+    assert len(written) == 5
     assert tree(tmp_path) == before
 
 

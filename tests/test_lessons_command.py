@@ -1,10 +1,16 @@
 """minipeft lessons DIR: the whole course, and nothing of the learner's overwritten."""
 
 import argparse
+import configparser
+import json
+import sys
+from pathlib import Path
 
 import pytest
 
 from minipeft.commands import lessons
+
+ROOT = Path(__file__).parents[1]
 
 
 def arguments(*argv):
@@ -13,40 +19,83 @@ def arguments(*argv):
     return parser.parse_args(argv)
 
 
-def test_the_course_is_copied(tmp_path, capsys):
+def cells(path):
+    """[(kind, source, tags)] of a notebook."""
+    return [
+        (cell["cell_type"], "".join(cell["source"]), cell["metadata"])
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+    ]
+
+
+NOTEBOOKS = sorted(path.relative_to(lessons.CHECKOUT) for path in lessons.CHECKOUT.rglob("[0-9][0-9]_*.ipynb"))
+
+
+def test_the_course_is_copied_with_its_outputs(tmp_path, capsys):
     folder = tmp_path / "new" / "course"
     lessons.run(arguments(str(folder), "--no-open"))
-    for name in ("00_start_here.ipynb", "00_start_here.md", "refresh.py", "exercises/00_start_here.ipynb"):
-        assert (folder / name).read_bytes() == (lessons.CHECKOUT / name).read_bytes()
-    assert not list(folder.rglob("__pycache__"))
-    assert capsys.readouterr().out.startswith(f"{len(list(lessons.CHECKOUT.glob('*.ipynb')))} lessons, ")
+    assert sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file()) == NOTEBOOKS
+    for name in NOTEBOOKS:
+        mine, theirs = (json.loads((place / name).read_text(encoding="utf-8")) for place in (folder, lessons.CHECKOUT))
+        assert mine["cells"] == theirs["cells"]
+        assert mine["metadata"] == {"kernelspec": theirs["metadata"]["kernelspec"]}  # pairing it is for authors
+    said = capsys.readouterr().out
+    assert said.startswith(f"{len(list(lessons.CHECKOUT.glob('*.ipynb')))} lessons, ")
+    assert "as you run them" not in said
 
 
 def test_nothing_is_overwritten(tmp_path):
-    mine = tmp_path / "refresh.py"
+    mine = tmp_path / "06_write_lora.ipynb"
     mine.write_text("mine")
-    with pytest.raises(FileExistsError, match=r"already has refresh\.py; nothing was overwritten"):
+    with pytest.raises(FileExistsError, match=r"already has 06_write_lora\.ipynb; nothing was overwritten"):
         lessons.run(arguments(str(tmp_path), "--no-open"))
-    assert [p.name for p in tmp_path.iterdir()] == ["refresh.py"]
+    assert [p.name for p in tmp_path.iterdir()] == ["06_write_lora.ipynb"]
     assert mine.read_text() == "mine"
 
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "course").write_text("")
     with pytest.raises(FileExistsError, match="is a file"):
-        lessons.copy_course(tmp_path / "course")
+        lessons.copy_course(lessons.course(), tmp_path / "course")
 
 
-def test_an_installation_finds_its_lessons(tmp_path, monkeypatch):
-    class File(str):
-        def locate(self):
-            return tmp_path / "share/minipeft/notebooks/00_start_here.ipynb"
+class Installed(str):
+    """A file of the course, as importlib.metadata finds it."""
 
-    monkeypatch.setattr(lessons, "CHECKOUT", tmp_path / "nowhere")
-    monkeypatch.setattr(
-        lessons.metadata, "files", lambda name: [File("../../share/minipeft/notebooks/00_start_here.ipynb")]
-    )
-    assert [str(path) for path in lessons.course()] == ["00_start_here.ipynb"]
+    def locate(self):
+        return ROOT / self.removeprefix("../../share/minipeft/")
+
+
+def installed(monkeypatch):
+    """As if from a wheel with the files that setup.cfg names."""
+    setup = configparser.ConfigParser(inline_comment_prefixes="#")
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    files = [
+        Installed(f"../../{place}/{path.name}")
+        for place, patterns in setup["options.data_files"].items()
+        for pattern in patterns.split(",")
+        for path in ROOT.glob(pattern.strip())
+    ]
+    monkeypatch.setattr(lessons.metadata, "files", lambda name: files)
+    monkeypatch.setattr(lessons, "CHECKOUT", ROOT / "nowhere")
+
+
+def test_an_installation_makes_the_same_notebooks_from_texts(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("jupytext")
+    checkout = lessons.CHECKOUT
+    installed(monkeypatch)
+    lessons.run(arguments(str(tmp_path / "course"), "--no-open"))
+    assert sorted(p.relative_to(tmp_path / "course") for p in tmp_path.rglob("*") if p.is_file()) == NOTEBOOKS
+    for name in NOTEBOOKS:
+        assert cells(tmp_path / "course" / name) == cells(checkout / name)
+    assert "appears as you run them" in capsys.readouterr().out
+
+
+def test_an_installation_without_its_lessons_or_jupytext_says_so(tmp_path, monkeypatch):
+    installed(monkeypatch)
+    monkeypatch.setitem(sys.modules, "jupytext", None)
+    with pytest.raises(ImportError, match=r"pip install \"minipeft\[lessons\]\""):
+        lessons.run(arguments(str(tmp_path / "course"), "--no-open"))
+    assert not list(tmp_path.iterdir())
     monkeypatch.setattr(lessons.metadata, "files", lambda name: [])
     with pytest.raises(FileNotFoundError, match="has no lessons"):
         lessons.course()

@@ -1,8 +1,8 @@
-"""Copy the course, notebooks with their texts, exercises and solutions, to a folder of yours, and open Jupyter there."""
+"""Copy the course, its notebooks with exercises and solutions, to a folder of yours, and open Jupyter there."""
 
 import importlib.util
+import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +15,8 @@ from .output import saved
 from .signals import handled, stop
 
 CHECKOUT = Path(__file__).resolve().parents[2] / "notebooks"
-INSTALLED = "share/minipeft/notebooks/"  # where setup.cfg puts them, below the prefix of the environment
-KINDS = {".ipynb", ".md", ".py", ".toml"}
+INSTALLED = "share/minipeft/notebooks/"  # where setup.cfg puts their texts, below the prefix of the environment
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
 def add_arguments(parser):
@@ -26,38 +26,57 @@ def add_arguments(parser):
 
 def run(args):
     folder = Path(args.folder)
-    copied = copy_course(folder)
+    files = course()
+    copied = copy_course(files, folder)
     saved(folder)
-    lessons = sum(path.suffix == ".ipynb" and path.parent == folder for path in copied)
+    lessons = sum(path.parent == folder for path in copied)
     print(
         f"{lessons} lessons, their exercises and solutions are in {folder.resolve()}. Begin with 00_start_here.ipynb."
     )
+    if any(source.suffix == ".md" for source in files.values()):
+        print(
+            "What they print and draw appears as you run them. In the repository, folder notebooks/, it is already there."
+        )
     if not args.no_open:
         open_jupyter(folder)
 
 
 def course():
-    """{path in the course: file}, from the checkout that this is, or from where the wheel was installed.
+    """{path of a notebook in the course: file}: the notebook in the checkout that this is; or, where a wheel was installed,
+    the Markdown that it is made from, which is a fifth as large as the notebook with its pictures.
 
     Raises: FileNotFoundError if the course did not come with the package
     """
     if CHECKOUT.is_dir():
-        found = {path.relative_to(CHECKOUT): path for path in sorted(CHECKOUT.rglob("*"))}
-    else:
-        files = metadata.files("minipeft") or []
-        places = {str(file).replace("\\", "/"): Path(file.locate()).resolve() for file in files}
-        found = {Path(name.partition(INSTALLED)[2]): path for name, path in places.items() if INSTALLED in name}
-    hidden = (".", "__pycache__")
-    found = {relative: path for relative, path in found.items()
-             if relative.suffix in KINDS and not any(part.startswith(hidden) for part in relative.parts)}  # fmt: skip
+        found = {path.relative_to(CHECKOUT): path for path in sorted(CHECKOUT.rglob("[0-9][0-9]_*.ipynb"))}
+        return {name: path for name, path in found.items() if not any(part.startswith(".") for part in name.parts)}
+    texts = [file for file in metadata.files("minipeft") or [] if INSTALLED in str(file).replace("\\", "/")]
+    found = {
+        Path(str(file).replace("\\", "/").partition(INSTALLED)[2]): Path(file.locate()).resolve() for file in texts
+    }
     if not found:
         raise FileNotFoundError("this installation has no lessons: take them from the repository's folder notebooks/")
-    return found
+    return {name.with_suffix(".ipynb"): path for name, path in sorted(found.items())}
 
 
-def copy_course(folder):
-    """Copy all of it, or nothing where something would be overwritten; return the new files."""
-    files = course()
+def for_a_learner(source):
+    """The text of a notebook with the cells of `source`, and the outputs that it has; pairing it with a text is for authors.
+
+    Raises: ImportError if it is to be made from Markdown and jupytext is missing
+    """
+    if source.suffix == ".md":
+        try:
+            import jupytext
+        except ImportError as error:
+            raise ImportError('the lessons need Jupyter and jupytext: pip install "minipeft[lessons]"') from error
+        notebook = json.loads(jupytext.writes(jupytext.read(source), "ipynb"))
+    else:
+        notebook = json.loads(source.read_text(encoding="utf-8"))
+    return json.dumps({**notebook, "metadata": {"kernelspec": KERNEL}}, indent=1, ensure_ascii=False) + "\n"
+
+
+def copy_course(files, folder):
+    """Write {path: source} into the folder: all, or nothing where something would be overwritten; return the new files."""
     inside = {parent for relative in files for parent in (folder / relative).parents if parent != folder}
     for one in [folder, *inside]:
         if os.path.lexists(one) and not one.is_dir():
@@ -70,12 +89,13 @@ def copy_course(folder):
         )
     here = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.is_dir())
     try_to_write(here, folder.name)
+    texts = {relative: for_a_learner(source) for relative, source in files.items()}
     made = []
     try:
-        for relative, source in files.items():
+        for relative, text in texts.items():
             (folder / relative).parent.mkdir(parents=True, exist_ok=True)
             made.append(folder / relative)
-            shutil.copyfile(source, folder / relative)
+            (folder / relative).write_text(text, encoding="utf-8")
     except BaseException:  # a full disk, Ctrl-C: a part of the course would stand in the way of the next try
         for path in made:
             path.unlink(missing_ok=True)
