@@ -3,9 +3,10 @@
     y, backward = layer(x)        # forward hands you its own backward ...
     dx = backward(dy)             # ... which returns d(input) and adds to .grad of whatever is trained
 
-Read in this order:  model/module.py (the contract) · model/layers.py · model/attention.py · model/gpt2.py ·
-model/loss.py, and you have a GPT-2 with its gradients; then methods/method.py (freeze, wrap) and methods/lora.py ·
-adapter.py · prefix.py · prompt.py, one method a file; then training/ and lab/ as you need them.  Lesson 00 starts here.
+Read in this order:  model/module.py (the contract) · functional.py (gelu, softmax, attention, each with its backward) ·
+layers.py · attention.py · gpt2.py · loss.py, and you have a GPT-2 with its gradients; then methods/wrapper.py (beside a
+layer, or after it) · lora.py · adapter.py · prefix.py · prompt.py, one method a file, and method.py (freeze everything,
+put something in); then training/ and lab/ as you need them.  Lesson 00 starts here.
 """
 
 from importlib import import_module

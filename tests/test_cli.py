@@ -303,7 +303,7 @@ def test_generate_says_what_was_learned_by_heart(run, tmp_path):
         (("finetune", "fine.txt", "--targets", "*_proj,*.c_fk"), "'*.c_fk' matches nothing"),
         (
             ("finetune", "fine.txt", "--method", "prompt", "--m", 100),
-            "212 rows of embeddings for 112 tokens do not fit",
+            "112 tokens, and 100 rows before them, do not fit into n_positions =",
         ),
         (("finetune", "fine.txt", "--length", 200), "do not fit into n_positions = 128"),
         (("finetune", "fine.txt", "--lr", "1e30", "--method", "full", "--steps", 9), "Likely causes"),

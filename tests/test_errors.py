@@ -196,7 +196,7 @@ def test_ragged_ids(model):
 
 
 def test_more_tokens_than_positions(model):
-    with pytest.raises(ValueError, match="17 rows of embeddings for 17 tokens do not fit into n_positions = 16"):
+    with pytest.raises(ValueError, match=r"^17 tokens do not fit into n_positions = 16"):
         model(np.zeros((1, 17), int))
 
 
@@ -210,7 +210,7 @@ def test_prefix_and_tokens_are_more_than_the_positions(model):
 def test_prompt_and_tokens_are_more_than_the_positions(model):
     get_peft_model(model, PromptTuning(m=4))
     assert model(np.zeros((1, 12), int))[0].shape == (1, 12, 13)
-    with pytest.raises(ValueError, match="17 rows of embeddings for 13 tokens do not fit into n_positions = 16"):
+    with pytest.raises(ValueError, match="13 tokens, and 4 rows before them, do not fit into n_positions = 16"):
         model(np.zeros((1, 13), int))
 
 

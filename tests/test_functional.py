@@ -1,5 +1,7 @@
 """Each function beside its plain formula: odd shapes, both precisions, and numbers far out."""
 
+import textwrap
+
 import numpy as np
 import pytest
 
@@ -205,3 +207,23 @@ def test_attend_keeps_little_more_than_what_is_visible(rng):
     q = rng.normal(size=(2, 2, 128, 8))
     _, p = F.attend(q, q, q)
     assert sum(p_t.nbytes for p_t in p) == 5 / 8 * 2 * 2 * 128 * 128 * 8
+
+
+def in_one_go(function, names):
+    """Run the plain lines that its docstring gives; return the names they set."""
+    block = function.__doc__.split("In one go this would be\n\n")[1].split("\n\n")[0]
+    names = {**names, "causal_mask": F.causal_mask, "softmax": F.softmax, "softmax_backward": F.softmax_backward}
+    exec(textwrap.dedent(block), names)
+    return names
+
+
+@pytest.mark.parametrize(("T", "S"), [(5, 5), (40, 40), (35, 70)])
+def test_the_blocks_compute_what_the_lines_of_the_docstring_compute(T, S, rng):
+    q, do = rng.normal(size=(2, 2, 3, T, 4))
+    k, v = rng.normal(size=(2, 2, 3, S, 4))
+    plain = in_one_go(F.attend, {"q": q, "k": k, "v": v, "T": T, "S": S})
+    o, p = F.attend(q, k, v)
+    assert np.allclose(o, plain["o"], rtol=1e-12, atol=1e-14)
+    plain = in_one_go(F.attend_backward, {"q": q, "k": k, "v": v, "p": plain["p"], "do": do})
+    for name, grad in zip(("dq", "dk", "dv"), F.attend_backward(do, q, k, v, p), strict=True):
+        assert np.allclose(grad, plain[name], rtol=1e-11, atol=1e-13), name

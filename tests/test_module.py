@@ -1,6 +1,7 @@
 """The tree of layers: names, freezing, modes, wrapping; and the model's own names and start, which others rely on."""
 
 import numpy as np
+import pytest
 from specimens import CONFIG, Twice, tiny_model
 
 from minipeft import GPT2, GPT2Config, Module, Parameter, Wrapper
@@ -125,6 +126,15 @@ def test_wrap_goes_around_a_wrapper_and_not_inside_it(model):
     assert isinstance(model.h[0].mlp.base, Around)
     assert not isinstance(model.h[0].mlp.base.base, Around)
     assert innermost(model.h[0].mlp) is model.h[0].mlp.base.base
+
+
+def test_globs_fit_the_paths_of_the_bare_base_too(model):
+    """So that two methods go into a model in any order."""
+    model.wrap("*.attn", Around)
+    assert model.matching("h.0.attn.q_proj") == model.matching("h.0.attn.base.q_proj") == ["h.0.attn.base.q_proj"]
+    assert model.matching(("h.1.*", "*.q_proj"), kind=Linear)[:2] == ["h.0.attn.base.q_proj", "h.1.attn.base.q_proj"]
+    with pytest.raises(ValueError, match=r"there is: h\.0\.attn\.q_proj, "):
+        model.matching("h.7.*", kind=Linear)
 
 
 def test_a_chain_of_nothing_is_the_identity():

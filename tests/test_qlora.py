@@ -339,7 +339,7 @@ def said(cls, start):
 
 
 def test_nf4_beats_a_uniform_grid_on_normal_weights_by_what_the_docstring_says():
-    x = np.random.default_rng(0).normal(size=2**20).astype("f4")
+    x = np.random.default_rng(0).normal(size=2**23).astype("f4")  # fewer leave the last digit to chance: 10.05%
     errors = []
     for code in NF4, np.linspace(-1, 1, 16, dtype="f4"):
         q, s = quantise_blocks(x, code, 64)
@@ -665,7 +665,7 @@ def test_replicas_share_the_codes_and_compute_the_same(batch):
     losses, grads = [], []
     for workers in 1, 2:
         model.zero_grad()
-        with sharing(model, workers) as backpropagate:
+        with sharing(model, workers) as (backpropagate, _):
             losses.append(backpropagate(model, batch))
         grads.append(gradients(model))
     assert losses[0] == pytest.approx(losses[1], rel=1e-12)

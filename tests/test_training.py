@@ -6,9 +6,21 @@ import re
 
 import numpy as np
 import pytest
-from specimens import CONFIG, off_start, snapshot, tiny_model
+from specimens import CONFIG, off_start, snapshot, tiny_batch, tiny_model
 
-from minipeft import Adapter, LoRA, Parameter, disabled, get_peft_model, merge, unwrap
+from minipeft import (
+    IA3,
+    Adapter,
+    FullFineTuning,
+    Linear,
+    LoRA,
+    Parameter,
+    disabled,
+    get_peft_model,
+    merge,
+    quantise,
+    unwrap,
+)
 from minipeft.files import FileError
 from minipeft.training import SGD, AdamW, Diverged, clip_grad_norm, constant, evaluate, fit, warmup_cosine
 from minipeft.training import optimizers as optimizers_module
@@ -131,6 +143,38 @@ def test_what_holds_no_parameters_is_refused(parameters):
         AdamW(parameters)
 
 
+def test_transposed_arrays_are_trained_or_refused(rng):
+    """An optimizer updates flat views, and of another order than C there is none: the update would go into a copy."""
+    W = rng.normal(size=(3, 4))
+    layer = Linear.from_arrays(W.T)
+    y, backward = layer(rng.normal(size=(2, 4)))
+    backward(np.ones_like(y))
+    SGD(layer, lr=0.1).step()
+    assert np.array_equal(layer.weight.data, W.T - 0.1 * layer.weight.grad)
+    layer.weight.data = W.T
+    with pytest.raises(ValueError, match="in C order"):
+        SGD(layer, lr=0.1).step()
+
+
+def test_a_transposed_start_is_trained(rng):
+    start = {"*.A": rng.normal(size=(2, 8)).T, "*.B": lambda shape, rng: rng.normal(size=shape[::-1]).T}
+    model = get_peft_model(tiny_model(), LoRA(r=2), start=start)
+    before = {path: p.data.copy() for path, p in model.named_parameters() if p.requires_grad}
+    fit(model, [tiny_batch()], 1, AdamW(model, lr=0.01), progress=False)
+    for path, p in model.named_parameters():
+        if path in before:
+            assert np.isclose(abs(p.data - before[path]), 0.01, rtol=1e-3).all(), path
+
+
+def test_what_was_merged_into_a_quantised_base_can_be_trained():
+    model = merge(get_peft_model(quantise(tiny_model()), IA3()))
+    get_peft_model(model, FullFineTuning())
+    before = {path: p.data.copy() for path, p in model.named_parameters() if p.requires_grad}
+    fit(model, [tiny_batch()], 1, AdamW(model, lr=0.01), progress=False)
+    assert "h.0.attn.k_proj.weight" in before
+    assert all((p.data != before[path]).any() for path, p in model.named_parameters() if path in before)
+
+
 def test_one_parameter_alone_is_enough():
     p = Parameter(np.ones(1))
     assert AdamW(p).parameters() == SGD([{"params": p}]).parameters() == [p]
@@ -141,7 +185,7 @@ def test_clipping_scales_all_gradients_to_one_norm():
     a.grad[...], b.grad[...] = 3, 4
     assert clip_grad_norm([a, b], None) == 5
     assert (a.grad[0], b.grad[0]) == (3, 4)
-    assert clip_grad_norm([a, b], 1.0) == 5
+    assert clip_grad_norm(iter([a, b]), 1.0) == 5
     np.testing.assert_allclose([a.grad[0], b.grad[0]], [0.6, 0.8])
 
 

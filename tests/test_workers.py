@@ -32,7 +32,7 @@ def test_shares_of_a_batch_have_the_gradients_of_the_whole(case, workers):
     loss = add_gradients(model, batch)
     whole = gradients(model)
     model.zero_grad()
-    with sharing(model, workers) as backpropagate:
+    with sharing(model, workers) as (backpropagate, _):
         assert backpropagate(model, batch) == pytest.approx(loss, rel=1e-13)
     for path, grad in gradients(model).items():
         assert np.allclose(grad, whole[path], rtol=1e-10, atol=1e-13), path
@@ -97,7 +97,7 @@ def test_a_share_without_a_target_that_counts_is_left_out():
     assert [share for _, share in split((ids, targets, mask), 2)] == [0, 1]
     one, _ = train_step(model, (ids, targets, mask), AdamW(model))
     model = get_peft_model(tiny_model(), LoRA(r=2))
-    with sharing(model, 2) as backpropagate:
+    with sharing(model, 2) as (backpropagate, _):
         two, _ = train_step(model, (ids, targets, mask), AdamW(model), backpropagate=backpropagate)
     assert one == pytest.approx(two, rel=1e-14)
 

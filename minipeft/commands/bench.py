@@ -134,7 +134,7 @@ def numpy_step(who, size, threads, workers, stack):
         optimizer, rng = AdamW(model, lr=1e-4), np.random.default_rng(0)
         batch = rng.integers(0, V, (2, N, T))
         stack.enter_context(computing())
-        backpropagate = stack.enter_context(sharing(model, workers))
+        backpropagate, _ = stack.enter_context(sharing(model, workers))
         return lambda: train_step(model, batch, optimizer, clip=None, backpropagate=backpropagate)
 
     return prepare

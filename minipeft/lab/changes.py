@@ -52,7 +52,7 @@ def rounding(W):
 
 
 def moved(model):
-    """A Table of how far each matrix of the base was moved: ‖ΔW‖, and relative to ‖W‖ (norms of Frobenius).
+    """A Table of how far each matrix of the base was moved: ‖ΔW‖, and relative to ‖W‖ (Frobenius norms).
 
     Raises: ValueError if none was
     """

@@ -19,7 +19,7 @@ class Bottleneck(Module):
     """Down to m numbers, bend, and up again.
 
         f = a W_up + b_up,   a = gelu(z),   z = x W_down + b_down
-        da = df W_upᵀ,   dz = da ⊙ gelu'(z),   dx = dz W_downᵀ:  the chain, last one first
+        da = df W_upᵀ,   dz = da ⊙ gelu′(z),   dx = dz W_downᵀ:  the chain, last one first
 
     Shapes:   x, f (N, T, D), z, a (N, T, m), W_down (D, m), W_up (m, D)
     Trains:   2 D m + m + D numbers
@@ -88,6 +88,7 @@ class Adapter(Method):
     Houlsby et al. (2019) adapt attention and MLP, the default.  Pfeiffer et al. (2021) adapt once a block, after the
     MLP: targets="*.mlp" adapts what the MLP adds; the blocks themselves, "h.*[0-9]", the stream after it was added.
     The parallel adapter of He et al. (2022) is kind="parallel", targets="*.mlp"; it reads ln_2(h), what the MLP reads.
+    Theirs has ReLU in the place of gelu, and in their best variant a scale s, as LoRA has.
 
     Trains:   2 D m + m + D numbers for each target
     """

@@ -33,7 +33,8 @@ class DoRALinear(LoRALinear):
     At init:  y = base(x): A and B as in LoRA, m = ‖W‖ of each column, so that g = 1
     Raises:   as LoRA; ValueError for a base that is wrapped, has a column of zeros, or is trained in its weight
 
-    Papers and torch write W transposed: a column here is a row of theirs, one length for each output.
+    One length for each output.  The paper's norm is of columns, too: it reads W as (in, out), as here, although LoRA's
+    papers write (out, in).  In torch's weight (out, in), and so in peft, it is the norm of a row.
     """
 
     # For files of peft (see interop/peft_files.py): its name for m, and what m is where a part of a fused matrix has no DoRA
@@ -45,21 +46,22 @@ class DoRALinear(LoRALinear):
         self.m, self.detach_norm = Parameter(self.norms()), detach_norm
 
     def forward(self, x):
-        kept, back_dropout = self.dropout(x)
-        y, back_path = self.path(kept)
-        if kept is x:  # nothing was dropped
-            return y, back_path
+        x_dropped, back_dropout = self.dropout(x)
+        y, back_whole = self.whole(x_dropped)
+        if x_dropped is x:  # nothing was dropped
+            return y, back_whole
 
         def backward(dy):
             dx = matmul(dy, self.base.matrix().T)  # of (x − x̃) W
-            return dx + back_dropout(back_path(dy) - dx)
+            return dx + back_dropout(back_whole(dy) - dx)
 
-        return y + matmul(x - kept, self.base.matrix()), backward
+        return y + matmul(x - x_dropped, self.base.matrix()), backward
 
-    def path(self, x):
+    def whole(self, x):
+        """(y, its backward): all of the layer, since a column that changes its length is no path beside W."""
         check_base_now(x, self.base)
         A, B, s, base, b = self.A, self.B, self.scaling, self.base, self.base.bias
-        g, back_g = self.scale()
+        g, back_g = self.gain()
         sh = s * matmul(x, A.data)  # (N, T, r)
         u = matmul(x, base.matrix()) + matmul(sh, B.data)  # (N, T, d_out)
         y = g * u + b.data
@@ -77,7 +79,7 @@ class DoRALinear(LoRALinear):
 
         return y, backward
 
-    def scale(self):
+    def gain(self):
         """g = m / n, and its backward."""
         A, B, m, s = self.A, self.B, self.m, self.scaling
         n = self.norms() if self.held is None else self.held
@@ -104,7 +106,7 @@ class DoRALinear(LoRALinear):
         return self.norms() if self.detach_norm else None
 
     def fold(self):
-        W = self.scale()[0] * self.direction()  # (m / ‖V‖) ⊙ V
+        W = self.gain()[0] * self.direction()  # (m / ‖V‖) ⊙ V
         return Linear.from_arrays(W, self.base.bias.data.copy(), requires_grad=False)
 
     def delta(self):

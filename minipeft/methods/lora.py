@@ -50,23 +50,25 @@ class LoRALinear(Beside):
         else:
             A[...] = rng.uniform(-1, 1, A.shape) / d_in**0.5
         self.A, self.B = Parameter(A, "A" in train), Parameter(B, "B" in train)
-        self.dropout = Dropout(dropout, rng).train(base.training)
+        self.dropout = Dropout(dropout, rng).train(
+            base.training
+        )  # Beside.forward sends x through it, then through path
         self.scaling = scale(r, alpha, rslora)
 
     def path(self, x):
         A, B, s = self.A, self.B, self.scaling
         h = matmul(x, A.data)  # (N, T, r)
         sh = s * h
-        y = matmul(sh, B.data)  # (N, T, d_out)
+        p = matmul(sh, B.data)  # (N, T, d_out), to which Beside adds base(x)
         x_kept, sh_kept = A.keep(x), B.keep(sh)  # a frozen factor needs nothing for its gradient
 
-        def backward(dy):
+        def backward(dy):  # dp = dy, since y = base(x) + p
             dh = s * matmul(dy, B.data.T)  # (N, T, r)
             A.add_grad(outer, x_kept, dh)  # dA = xᵀ dh
             B.add_grad(outer, sh_kept, dy)  # dB = (s h)ᵀ dy
             return matmul(dh, A.data.T)  # dx = dh Aᵀ
 
-        return y, backward
+        return p, backward
 
     def delta(self):
         """ΔW = s A B, (d_in, d_out)."""

@@ -26,8 +26,8 @@ from .wrapper import wrappers_of
 class Method:
     """A PEFT method: how to put trainable parameters into a frozen model.  Subclasses are dataclasses of settings.
 
-    A new method is one file with such a class, and its name in METHODS.  It says inject, and overrides what else is not
-    so for it.  What it trains or changes in the base itself (a bias, say) is kept as it was by get_peft_model, so that
+    A new method is one file with such a class, and its name in METHODS.  It must say inject; everything else here is a
+    default.  What it trains or changes in the base itself (a bias, say) is kept as it was by get_peft_model, so that
     disabled, unwrap and save_adapter hold for it, too.  To change a base parameter, inject gives it a new array.
 
     Class attributes:  name, in METHODS, in files, on the command line; lr, the learning rate that suits it
@@ -41,7 +41,7 @@ class Method:
     def inject(self, model, rng):
         """Wrap layers of the frozen model, or thaw some of its own parameters; all random values come from rng.
 
-        What it returns is of no account to get_peft_model; a subclass may want the paths that were wrapped.
+        get_peft_model ignores what it returns.  LoRA returns the paths that it wrapped, which LoRA+ asks for.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how it is put into a model")
 
@@ -59,7 +59,7 @@ class Method:
 
 @dataclass
 class Stack(Method):
-    """Several methods in one model, the first innermost: prefix and parallel adapter, say (MAM; He et al., 2022).
+    """Several methods in one model, the first innermost: prefix and parallel adapter, say, as in MAM (He et al., 2022).
 
     Raises: TypeError for anything but a tuple or list of methods, at least one
     """

@@ -100,7 +100,7 @@ class PrefixEncoder(Module):
     """The part of the reparametrisation that all layers share (Li & Liang, 2021, § 4.3).
 
         z = tanh(E W + b)
-        du = dz (1 − z²),   dE = du Wᵀ,   dW = Eᵀ du,   db = Σ du
+        du = dz ⊙ (1 − z²),   dE = du Wᵀ,   dW = Eᵀ du,   db = Σ du
 
     Shapes:   E (m, D), W (D, D), z (m, D)
     """

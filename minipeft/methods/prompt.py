@@ -18,7 +18,8 @@ class SoftPrompt(Wrapper):
 
     Shapes:   ids (N, T), P (m, D), y (N, m + T, D)
     Trains:   m D numbers
-    At init:  P is m rows of the embedding, drawn at random (what Lester et al. call sampled vocabulary)
+    At init:  P is m rows of the embedding, drawn at random (what Lester et al. call sampled vocabulary; theirs
+              come from the 5,000 commonest tokens)
     """
 
     only_at_start = True
@@ -43,8 +44,8 @@ class SoftPrompt(Wrapper):
 class DropPrompt(Wrapper):
     """No loss is asked of the prompt: its m rows are dropped before the head.
 
-        y = base(x[m:])
-        dx[m:] = base's dx,   dx[:m] = 0
+        y = base(x[:, m:])
+        dx[:, m:] = base's dx,   dx[:, :m] = 0
 
     Shapes:   x (N, m + T, D), y (N, T, D)
     """

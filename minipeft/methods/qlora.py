@@ -36,12 +36,12 @@ class QLoRA(LoRA):
     double: bool = True
 
     name, identity_at_init = "qlora", False
-    # No file of peft (see interop/peft_files.py): beside the base in full precision, which it would name, A and B compute
-    # something else.
+    # It has no files in peft's form (see interop/peft_files.py): they name a base in full precision, beside which A and B
+    # compute something else.
     peft_type = None
 
     def quantization_config(self):
-        """For transformers.BitsAndBytesConfig, to hold a base in the same 4 bits: in a file of peft, a QLoRA is a LoRA.
+        """For transformers.BitsAndBytesConfig, to hold a base in the same 4 bits there; peft's LoRA beside it is a QLoRA.
 
         With double, the scales of q, k and v share one s̄ there, since they are one matrix, and have one each here.
         """

@@ -77,7 +77,7 @@ def begin_at(model, start, rng):
                 raise ValueError(f"start: {path} has shape {p.data.shape}; it was given {values.shape}")
             if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
                 raise ValueError(f"start: {path} needs finite numbers, not {values!r:.50}")
-            p.data = np.broadcast_to(values, p.data.shape).astype(p.data.dtype)  # a new array: the base keeps its own
+            p.data = np.broadcast_to(values, p.data.shape).astype(p.data.dtype, "C")  # anew: the base keeps its own
 
 
 @contextmanager

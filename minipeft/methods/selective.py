@@ -20,7 +20,7 @@ class BitFit(Method):
 
     Half of them, the biases of the queries and of the first matrix of the MLP (there b_q and b_m2), lose little in the
     paper: targets=("*.q_proj", "*.c_fc").  Those of the keys cannot learn: b_k adds the same to all scores of a query,
-    and softmax takes no notice.
+    and softmax takes no notice (unless a prefix brings keys that b_k does not reach).
 
     targets: a glob over paths of layers that have a bias, or several
 

@@ -9,7 +9,7 @@ from ..model.layers import Dropout, Linear
 from ..model.module import Parameter
 from ..validation import is_real, is_whole
 from .method import Method
-from .wrapper import Beside, wrap
+from .wrapper import Beside
 
 THIRDS = {"q_proj": 0, "k_proj": 1, "v_proj": 2}  # their places in c_attn, the one matrix of all three in GPT-2's files
 
@@ -40,16 +40,16 @@ class VeRALinear(Beside):
         A, B, d, b = self.A, self.B, self.d, self.b
         h = matmul(x, A.data)  # (N, T, r)
         u = matmul(h * d.data, B.data)  # (N, T, d_out)
-        y = u * b.data
+        p = u * b.data  # to which Beside adds base(x)
         h_kept, u_kept = d.keep(h), b.keep(u)  # what a frozen vector does not need is let go
 
-        def backward(dy):
+        def backward(dy):  # dp = dy, since y = base(x) + p
             dz = matmul(dy * b.data, B.data.T)  # (N, T, r)
             d.add_grad(total, dz, h_kept)
             b.add_grad(total, dy, u_kept)
             return matmul(dz * d.data, A.data.T)
 
-        return y, backward
+        return p, backward
 
     def own_arrays(self):
         """d and b: A and B come again from their seed."""
@@ -97,8 +97,7 @@ class VeRA(Method):
 
     def inject(self, model, rng):
         check_vera(self)
-        paths = wrap(model, self.targets, lambda linear: linear, kind=Linear)  # only to see how wide they are
-        layers = {path: model.get_submodule(path) for path in paths}
+        layers = {path: model.get_submodule(path) for path in model.matching(self.targets, kind=Linear)}
         for path, (A, B) in self.shared(layers).items():
             model.set_submodule(path, VeRALinear(layers[path], A, B, self.d_initial, self.dropout, rng))
 

@@ -135,8 +135,9 @@ def wrappers_of(model):
 def surrogate(model):
     """with surrogate(model): ...   Inside, the model computes the function whose derivative its backward is.
 
-    Nearly always that is what it computes anyway.  A method may, however, take a quantity as a constant on its way back
-    which is none (DoRA its norms): no finite difference of the loss has such gradients, until the quantity is held.
+    For most methods that is what the model computes anyway.  DoRA's backward, however, takes its norms as constants,
+    although they depend on A and B: no finite difference of the loss agrees with it.  In here the norms are really held,
+    and it does.
     """
     wrappers = [node for node in (model, *(node for _, node in model.walk())) if isinstance(node, Wrapper)]
     before = [wrapper.held for wrapper in wrappers]

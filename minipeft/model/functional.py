@@ -105,12 +105,12 @@ def gelu(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The Gaussian error linear unit, and its slope (Hendrycks & Gimpel, 2016; the form with tanh, which GPT-2 uses).
 
         y = ½ x (1 + tanh u) = x σ(z),   σ(z) = 1 / (1 + e⁻ᶻ)
-        z = 2 u = c (x + 0.044715 x³),   c = 2 √(2/π)
-        dy/dx = σ (1 + x (1 − σ) dz/dx) = (1 + (x − y) dz/dx) / (1 + e⁻ᶻ)
+        z = 2 u = c (x + 0.044715 x³),   c = 2 √(2/π),   z′ = c (1 + 3 · 0.044715 x²)
+        gelu′(x) = σ (1 + x (1 − σ) z′) = (1 + (x − y) z′) / (1 + e⁻ᶻ)
 
-    Returns (y, slope).  The slope is computed here, while x and e⁻ᶻ are at hand: backward then keeps one array instead
-    of two.  This is the widest array of the model, so sums reuse their memory, and z is had from dz/dx:  z = x (dz/dx +
-    2c) / 3.
+    Returns (y, gelu′(x)).  The slope is computed here, while x and e⁻ᶻ are at hand: backward then keeps one array
+    instead of two.  This is the widest array of the model, so sums reuse their memory, and z is had from z′:
+    z = x (z′ + 2c) / 3.
     """
     c = (8 / np.pi) ** 0.5
     with np.errstate(over="ignore"):  # far to the left e⁻ᶻ is ∞, and x / ∞ = 0 is right
@@ -186,6 +186,12 @@ def attend(q, k, v):
 
         p = softmax(q kᵀ + mask),   o = p v
 
+    In one go this would be
+
+        z = q @ k.swapaxes(-1, -2) + causal_mask(T, S, q.dtype)
+        p = softmax(z)
+        o = p @ v
+
     It is done for a few queries at a time, without the keys that none of them sees.  The mask sets the last query at the
     last key, so it is right for such a block as for the whole.
 
@@ -206,6 +212,13 @@ def attend_backward(do, q, k, v, p):
     """(dq, dk, dv) of attend(q, k, v), which gave p.
 
         dv = pᵀ do,   dp = do vᵀ,   dz = p ⊙ (dp − Σ_s (dp ⊙ p)),   dq = dz k,   dk = dzᵀ q
+
+    In one go this would be
+
+        dv = p.swapaxes(-1, -2) @ do
+        dz = softmax_backward(do @ v.swapaxes(-1, -2), p)
+        dq = dz @ k
+        dk = dz.swapaxes(-1, -2) @ q
 
     A query stands in one block, so its dq is written there; a key is seen from several, so its dk and dv add up.
     """

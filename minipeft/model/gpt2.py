@@ -53,7 +53,7 @@ class MLP(Module):
 
 
 class Block(Module):
-    """Attention, then MLP, each added to the stream of residuals.
+    """Attention, then MLP, each behind its own LayerNorm (pre-norm), each added to the residual stream.
 
         h = x + attn(ln_1(x)),   y = h + mlp(ln_2(h))
         dh = dy + back_mlp(dy),   dx = dh + back_attn(dh):  where a value went two ways, two gradients add
@@ -119,7 +119,9 @@ class GPT2(Module):
         dx goes to both, and a position gets that of all N sequences.
         """
         tok, back_tok = self.wte(ids)  # (N, T, D)
-        pos, back_pos = self.wpe(np.arange(check_length(tok, ids, self.config)))  # (T, D)
+        T = tok.shape[1]  # there may be more rows than ids: something may stand before the tokens
+        check_length(T, ids.shape[1], self.config.n_positions)
+        pos, back_pos = self.wpe(np.arange(T))  # (T, D)
 
         def backward(dx):
             back_pos(dx.sum(0))
@@ -140,11 +142,8 @@ def check_batch(ids):
     return ids
 
 
-def check_length(tok, ids, config):
-    """T, the number of rows to a sequence, which must have a position each."""
-    T = tok.shape[1]
-    if T > config.n_positions:
-        raise ValueError(
-            f"{T} rows of embeddings for {ids.shape[1]} tokens do not fit into n_positions = {config.n_positions}"
-        )
-    return T
+def check_length(rows, tokens, n_positions):
+    """Every row of a sequence must have a position.  Raises: ValueError"""
+    if rows > n_positions:
+        what = f"{tokens} tokens" + (f", and {rows - tokens} rows before them," if rows > tokens else "")
+        raise ValueError(f"{what} do not fit into n_positions = {n_positions}")

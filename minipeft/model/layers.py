@@ -148,7 +148,7 @@ class GELU(Module):
     """The tanh form of the Gaussian error linear unit (Hendrycks & Gimpel, 2016), as GPT-2 has it.
 
         y = ½ x (1 + tanh(√(2/π) (x + 0.044715 x³)))
-        dx = dy ⊙ slope,   slope = dy/dx at x
+        dx = dy ⊙ gelu′(x),   gelu′(x) = σ (1 + x (1 − σ) z′),   y = x σ(z),   z′ = c (1 + 3 · 0.044715 x²),   c = 2 √(2/π)
 
     Shapes:   x, y (...)
     """
@@ -163,7 +163,9 @@ class GELU(Module):
 
 
 class Dropout(Module):
-    """Zero each number with probability p while training, and scale the rest so that the mean stays (Srivastava 2014).
+    """Zero each number with probability p while training, and scale the rest so that the mean stays.
+
+    (Inverted dropout: Srivastava et al., 2014, scale at test time instead.)
 
         y = M ⊙ x,   M = 1/(1−p) with probability 1−p, else 0
         dx = M ⊙ dy

@@ -22,7 +22,8 @@ import numpy as np
 class Parameter:
     """An array and, while it is trained, the gradient of the loss with respect to it.
 
-    A frozen parameter has no gradient buffer: .grad is None, and adding to it is a TypeError from Python itself.
+    While it is frozen there is no gradient buffer: .grad is None, p.grad += g is a TypeError from Python itself, and
+    p.add_grad(g) does nothing.
     """
 
     def __init__(self, data, requires_grad=True):
@@ -38,6 +39,10 @@ class Parameter:
 
     @requires_grad.setter
     def requires_grad(self, flag):
+        if flag and not self.data.flags.c_contiguous:
+            self.data = np.ascontiguousarray(
+                self.data
+            )  # a transposed array, laid out anew: optimizers update flat views
         if flag != self.requires_grad:
             self.grad = np.zeros(self.data.shape, self.data.dtype) if flag else None
 
@@ -83,9 +88,16 @@ class Module:
 
     def named_parameters(self):
         """Every (path, parameter), a tied one once, under its first name."""
+        return self.named(Parameter)
+
+    def named_modules(self):
+        """Every (path, module) below this one; one that stands in several places once, under its first name."""
+        return self.named(Module)
+
+    def named(self, kind):
         first = {}
         for path, node in self.walk():
-            if isinstance(node, Parameter):
+            if isinstance(node, kind):
                 first.setdefault(id(node), (path, node))
         return list(first.values())
 
@@ -137,10 +149,10 @@ class Module:
         else:
             setattr(parent, name, module)
 
-    def wrap(self, pattern, around, kind=object):
-        """Put around(layer) in the place of every layer below whose path matches; return the paths.
+    def matching(self, pattern, kind=object):
+        """The paths of the layers below that match.
 
-        pattern: a glob, or several, over paths; `*` crosses dots
+        pattern: a glob, or several, over paths as they are or as they are in the bare base; `*` crosses dots
         kind: only layers of this class count
 
         A layer that was put around another has that one as its .base: kind looks through it, and no .base is matched
@@ -148,18 +160,21 @@ class Module:
 
         Raises: ValueError that lists what there is, when a glob matches nothing
         """
-        globs = several(pattern)
-        first = {id(node): path for path, node in reversed(list(self.walk())) if isinstance(node, Module)}
+        globs, found = several(pattern), []
         there_is = [
-            path
-            for path, node in self.walk()  # a layer that stands in several places once
-            if first.get(id(node)) == path and isinstance(innermost(node), kind) and not path.endswith(".base")
+            p for p, node in self.named_modules() if isinstance(innermost(node), kind) and not p.endswith(".base")
         ]
         for glob in globs:
-            if not any(fnmatchcase(path, glob) for path in there_is):
-                listed = ", ".join(there_is) or f"no {getattr(kind, '__name__', 'such layer')} at all"
+            fits = [p for p in there_is if fnmatchcase(p, glob) or fnmatchcase(plain_path(p), glob)]
+            if not fits:
+                listed = ", ".join(map(plain_path, there_is)) or f"no {getattr(kind, '__name__', 'such layer')} at all"
                 raise ValueError(f"{glob!r} matches nothing that can be wrapped here; there is: {listed}")
-        paths = [path for path in there_is if any(fnmatchcase(path, glob) for glob in globs)]
+            found += fits
+        return [path for path in there_is if path in found]
+
+    def wrap(self, pattern, around, kind=object):
+        """Put around(layer) in the place of every layer below that matches (see matching); return the paths."""
+        paths = self.matching(pattern, kind)
         for path in reversed(paths):  # inner ones first, so that the paths above them still hold
             self.set_submodule(path, around(self.get_submodule(path)))
         return paths

@@ -37,9 +37,10 @@ class Run:
     Raises: ValueError if the optimizer holds parameters that are not trained in this model
     """
 
-    def __init__(self, model, optimizer, steps, seed, rng, batches, val, backpropagate):
-        self.model, self.optimizer, self.steps, self.seed, self.rng = model, optimizer, steps, seed, rng
-        self.replicas, self.records = getattr(backpropagate, "replicas", [model]), records_of(model)
+    def __init__(self, replicas, optimizer, steps, seed, rng, batches, val):
+        self.optimizer, self.steps, self.seed, self.rng = optimizer, steps, seed, rng
+        self.model = model = replicas[0]
+        self.replicas, self.records = replicas, records_of(model)
         self.data = {"batches": getattr(batches, "digest", None), "val": [digest(batch) for batch in val or ()]}
         self.first_batch = None  # its digest
         self.step, self.history = 0, History()

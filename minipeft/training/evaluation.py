@@ -15,7 +15,7 @@ class Evaluation(NamedTuple):
 
     loss: nats for each counted target
     accuracy: share of targets that are the likeliest token
-    exact: share of the sequences with a counted target in which all are
+    exact: of the sequences with a counted target, the share in which every counted target is the likeliest token
     tokens: how many targets counted
     """
 
@@ -46,7 +46,7 @@ def evaluate(model: Module, batches: list) -> Evaluation:
     """
     loss = right = exact = sequences = tokens = 0
     with computing(), evaluating(model):
-        for batch in several(batches):
+        for batch in as_list(batches):
             ids, targets, mask = parts(batch)
             counted = np.ones(targets.shape, bool) if mask is None else mask != 0
             if not counted.any():
@@ -64,7 +64,7 @@ def evaluate(model: Module, batches: list) -> Evaluation:
     return Evaluation(float(loss / tokens), float(right / tokens), float(exact / sequences), int(tokens))
 
 
-def several(batches):
+def as_list(batches):
     """Batches to evaluate on as a list: a generator would be used up after the first evaluation."""
     if callable(batches):
         raise TypeError("evaluation takes the batches themselves, [batches(rng), ...], not a function that makes them")

@@ -13,7 +13,7 @@ from ..model.module import Module
 from ..process import computing
 from ..validation import is_real, is_seed, is_whole
 from .checkpoints import History, Run
-from .evaluation import evaluate, several
+from .evaluation import as_list, evaluate
 from .optimizers import Optimizer, warmup_cosine
 from .progress import progress_bar
 from .step import Diverged, check_finite, parts, train_step
@@ -43,15 +43,15 @@ def fit(
     parameters, or a checkpoint of another run
     """
     check_counts(steps, val_every, checkpoint_every, patience, workers, seed, val, checkpoint, resume)
-    val, rng = None if val is None else several(val), np.random.default_rng(seed)
+    val, rng = None if val is None else as_list(val), np.random.default_rng(seed)
     if val == []:
         raise ValueError("val holds no batch: leave it out, or give it some")
-    with computing(), sharing(model, workers) as backpropagate:
-        run = Run(model, optimizer, steps, seed, rng, batches, val, backpropagate)
+    with computing(), sharing(model, workers) as (backpropagate, replicas):
+        run = Run(replicas, optimizer, steps, seed, rng, batches, val)
         if resume and Path(checkpoint).exists():
             run.load(checkpoint, batches)
         stream, history = take_batches(batches, rng, run.step), run.history
-        for replica in run.replicas:
+        for replica in replicas:
             replica.train()
         if val and run.step == 0:
             measure(run, val, patience)

@@ -29,14 +29,15 @@ def suitable_workers(model, rows):
 
 @contextmanager
 def sharing(model, workers):
-    """with sharing(model, n) as backpropagate: n threads do the work of add_gradients, always in the same order.
+    """with sharing(model, n) as (backpropagate, replicas): n threads do the work of add_gradients, always in the same order.
 
         L = Σ_k w_k L_k,   dL/dp = Σ_k w_k dL_k/dp,   w_k = share of the counted targets
 
-    The same seed and number of workers give the same bits; another number rounds differently.
+    Each thread has one of the replicas, the first of which is the model.  The same seed and number of workers give the
+    same bits; another number rounds differently.
     """
     if workers == 1:
-        yield add_gradients
+        yield add_gradients, [model]
         return
     replicas = [model, *(replica(model, k) for k in range(1, workers))]
     trained = [[p for _, p in one.named_parameters() if p.requires_grad] for one in replicas]
@@ -52,8 +53,7 @@ def sharing(model, workers):
                     p.grad += q.grad
             return sum(w * loss for (_, w), loss in zip(shares, losses, strict=True))
 
-        backpropagate.replicas = replicas
-        yield backpropagate
+        yield backpropagate, replicas
 
 
 def work(model, rows, weight):
