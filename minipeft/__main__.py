@@ -5,6 +5,7 @@ import importlib
 import keyword
 import signal
 import sys
+from difflib import get_close_matches
 from importlib import metadata
 
 from .commands.output import Output, spelled
@@ -74,10 +75,22 @@ def parse(argv):
         command = commands.add_parser(name, help=summary, description=spelled(module.__doc__))
         module.add_arguments(command)
         command.set_defaults(run=module.run)
+    if not (sys.argv[1:] if argv is None else argv):
+        parser.print_help(sys.stderr)
+        parser.exit(2)
     args, unknown = parser.parse_known_args(argv)
     if unknown:  # with the usage of the command, not of minipeft
-        commands.choices[args.command].error(f"unrecognized arguments: {' '.join(unknown)}")
+        command = commands.choices[args.command]
+        command.error(f"unrecognized arguments: {' '.join(unknown)}{meant(unknown, command)}")
     return args
+
+
+def meant(unknown, command):
+    """The option that is most like the first unknown one: --r for --rank, --prompt for --promt."""
+    name = next((argument.partition("=")[0] for argument in unknown if argument.startswith("-")), "")
+    options = command._option_string_actions
+    near = get_close_matches(name, options, 1, 0.8) or sorted((one for one in options if name.startswith(one)), key=len)
+    return f"; did you mean {near[-1]}?" if near else ""
 
 
 def version():

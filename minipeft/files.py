@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from .parts import PART, part_of, remove_stale_parts
 
 DAMAGE = (  # what zipfile, NumPy and json raise on a file that something happened to
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, TypeError, KeyError, AttributeError,
-    RuntimeError, OverflowError, MemoryError, SyntaxError,
+    RuntimeError, OverflowError, MemoryError, SyntaxError, TokenError,
 )  # fmt: skip
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 OF_PEFT = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")

@@ -5,12 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from minipeft.__main__ import COMMANDS, main
+from minipeft.__main__ import COMMANDS, main, parse
 from minipeft.commands import bench, finetune, tour
 from minipeft.files import read_npz
 from minipeft.interop.peft_methods import translation
@@ -60,6 +61,22 @@ def test_help_lists_the_commands(capsys):
     with pytest.raises(SystemExit) as stop:
         main([])
     assert stop.value.code == 2
+    err = capsys.readouterr().err
+    assert all(name in err for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("--rank", "; did you mean --r?"), ("--lora-alpha=3", ""), ("-r", "; did you mean --r?"),
+     ("--step", None), ("--metod", "; did you mean --method?"), ("--xyz", "")],
+)  # fmt: skip
+def test_an_unknown_option_is_answered_with_the_most_like(given, meant, capsys):
+    if meant is None:  # argparse takes the beginning of a name
+        assert parse(["finetune", "a.txt", given, "3"]).steps == 3
+        return
+    with pytest.raises(SystemExit):
+        parse(["finetune", "a.txt", given, "3"])
+    assert capsys.readouterr().err.splitlines()[-1].endswith(meant or "3")
 
 
 def test_the_module_runs_as_a_program():
@@ -242,6 +259,37 @@ def test_finetune_improves_the_held_out_text_and_says_by_how_much(run, text, mon
     assert f"\ntrains {trained:,} of {total:,} numbers ({trained / total:.2%})\n" in out
 
 
+def test_finetune_writes_over_no_adapter_that_was_not_named(run, text):
+    for name in ("adapter.npz", "adapter-2.npz", "adapter-3.npz"):
+        out = run("finetune", text, "--steps", 1, "--length", 16, "--batch", 1)[1]
+        assert f"saved to {name}; use it with: minipeft generate --adapter {name}" in out
+        assert Path(name).is_file()
+
+
+def test_finetune_takes_a_shipped_text_by_its_name(run):
+    status, out, _ = run("finetune", "recipes", "--steps", 1, "--length", 16, "--batch", 1)
+    assert status == 0
+    assert "stand in the training part" not in out
+
+
+def test_finetune_says_when_what_is_held_out_is_trained_on(run, text):
+    text.write_text("The cat sat on the mat and slept.\n" * 90 + read_text("climate")[:4000], encoding="utf-8")
+    out = run("finetune", text, "--steps", 1, "--length", 16, "--batch", 1)[1]
+    share = re.search(r"(\d+)% of the held-out lines stand in the training part, too", out)
+    held_out = split_lines(text.read_text("utf-8"))[1].splitlines()
+    assert int(share[1]) == round(100 * sum(line.startswith("The cat sat") for line in held_out) / len(held_out))
+
+
+def test_a_prompt_leaves_room_for_virtual_tokens(run):
+    """Half of what they leave: 80 of 128 positions are the prefix's."""
+    assert run("finetune", "climate", "--steps", 1, "--batch", 1, "--method", "prefix", "--m", 80)[0] == 0
+    status, out, _ = run(
+        "generate", "--adapter", "adapter.npz", "--length", 3, "--prompt", "I like to read books. " * 20
+    )
+    assert status == 0
+    assert "the model sees the last 24 of them" in out
+
+
 def test_finetune_goes_on_from_a_checkpoint(run, text):
     common = ("finetune", text, "--steps", 4, "--length", 40, "--checkpoint", "run.npz", "--resume")
     status, out, _ = run(*common)
@@ -293,6 +341,13 @@ def test_generate_says_what_was_learned_by_heart(run, tmp_path):
     ("argv", "message"),
     [
         (("finetune", "missing.txt"), "No such file"),
+        (
+            ("finetune", "fine.txt", "--base", "englsh"),
+            "and no folder of that name; did you mean english?",
+        ),
+        (("finetune", "fine.txt", "--targets", "q_proj"), "did you mean '*.q_proj'?"),
+        (("finetune", "fine.txt", "--lr", "0"), "nothing would be learned"),
+        (("finetune", "fine.txt", "--workers", 65, "--batch", 1), "workers must be at most 64, not 65"),
         (("finetune", "short.txt"), "has 11 tokens; it needs at least 678"),
         (("finetune", "latin.txt"), "is not UTF-8 text (byte 3)"),
         (("finetune", "fine.txt", "--method", "prefix", "--r", 4), "prefix has no --r; it has: --m, --reparametrise"),
@@ -302,12 +357,12 @@ def test_generate_says_what_was_learned_by_heart(run, tmp_path):
         (("finetune", "fine.txt", "--targets", "*.c_attn"), "'*.c_attn' matches nothing"),
         (("finetune", "fine.txt", "--targets", "*_proj,*.c_fk"), "'*.c_fk' matches nothing"),
         (
-            ("finetune", "fine.txt", "--method", "prompt", "--m", 100),
-            "112 tokens, and 100 rows before them, do not fit into n_positions =",
+            ("finetune", "fine.txt", "--method", "prompt", "--m", 100, "--length", 112),
+            "128 positions, and 100 of them go to virtual tokens; choose --length 28 or less",
         ),
-        (("finetune", "fine.txt", "--length", 200), "do not fit into n_positions = 128"),
+        (("finetune", "fine.txt", "--length", 200), "the base has 128 positions; choose --length 128 or less"),
         (("finetune", "fine.txt", "--lr", "1e30", "--method", "full", "--steps", 9), "Likely causes"),
-        (("finetune", "fine.txt", "--lr", "-1"), "lr must lie in"),
+        (("finetune", "fine.txt", "--lr", "-1"), "--lr must be above 0"),
         (("finetune", "fine.txt", "--resume"), "--checkpoint FILE"),
         (("finetune", "fine.txt", "--out", "nowhere/a.npz"), "there is no folder"),
         (("finetune", "fine.txt", "--out", "."), "is a folder; a file is to be written"),

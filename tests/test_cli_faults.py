@@ -282,19 +282,26 @@ def test_the_course_is_not_copied_through_links_or_half(run, tmp_path, monkeypat
     (tmp_path / "two" / "exercises").write_text("mine")
     before = tree(tmp_path)
     assert "exercises is a file" in run("lessons", "two", "--no-open")[2]
-    written, write_text = [], Path.write_text
+    written = []
 
-    def until_full(path, text, **options):
+    def until_full(path, *mode, **options):
         if len(written) == 5:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         written.append(path)
-        write_text(path, text, **options)
+        return open(path, *mode, **options)
 
-    monkeypatch.setattr(Path, "write_text", until_full)
-    status, _, err = run("lessons", "three", "--no-open")
-    assert status == 1
-    assert "No space left" in err
-    assert len(written) == 5
+    monkeypatch.setattr("minipeft.commands.lessons.open", until_full, raising=False)
+    (tmp_path / "three" / "exercises").mkdir(parents=True)
+    before = tree(tmp_path)
+    for place in ("three", "four/course"):
+        status, _, err = run("lessons", place, "--no-open")
+        assert status == 1
+        assert f"05_cut_the_rank.ipynb cannot be written: {os.strerror(errno.ENOSPC)}" in err
+        assert len(written) == 5
+        written.clear()
+        assert (tmp_path / "three" / "exercises").is_dir()
+        assert not (tmp_path / "four").exists()
+    assert run("lessons", "", "--no-open")[2].strip().endswith("DIR is empty: say where the course goes")
     assert tree(tmp_path) == before
 
 
@@ -1018,7 +1025,7 @@ def test_a_signal_ends_the_step_and_saves_what_is_trained(name, status, run, tmp
     adapter("adapter.npz", r=2)
     before, handlers = tree(tmp_path), [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     signalled(getattr(signal, name), step=2)
-    got, _, err = run("finetune", "my.txt", "--steps", 40, "--length", 40)
+    got, _, err = run("finetune", "my.txt", "--steps", 40, "--length", 40, "--out", "adapter.npz")
     assert got == status
     assert "as it was after step 2 of 40, the adapter is in adapter.interrupted.npz" in err
     after = tree(tmp_path)

@@ -1,6 +1,7 @@
 """Every mistake that a caller can make is told in words, before anything has happened."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -490,6 +491,33 @@ def test_a_seed_that_is_none(saved, seed):
         assert load_adapter(tiny_model(), saved).peft
     else:
         refused_file(saved, "damaged|seed", kind=ValueError)
+
+
+@pytest.mark.parametrize("version", [2, 0, None, "1"])
+def test_a_version_that_this_one_cannot_read(saved, version):
+    rewrite(saved, lambda header, arrays: header.update(version=version))
+    refused_file(saved, "this minipeft reads version 1")
+
+
+def test_a_flip_in_the_header_of_an_array(saved):
+    """NumPy reads it as Python, whose tokenizer has an error of its own."""
+    raw = saved.read_bytes()
+    at = raw.index(b"'shape': (") + len(b"'shape': (")
+    at = raw.index(b")", raw.index(b",", at))
+    saved.write_bytes(raw[:at] + b"+" + raw[at + 1 :])
+    refused_file(saved, "it is damaged, cut short, or something else")
+
+
+@pytest.mark.parametrize("start", [[1], 3, "*.A"])
+def test_a_start_that_is_no_dict(model, start):
+    with pytest.raises(TypeError, match=r"start is \{glob over paths: values\}"):
+        get_peft_model(model, LoRA(r=2), start=start)
+
+
+def test_a_start_that_is_too_large_for_float32():
+    model = GPT2(replace(CONFIG, dtype="float32"))
+    with pytest.raises(ValueError, match="needs finite numbers of float32"):
+        get_peft_model(model, LoRA(r=2), start={"*.B": 1e300})
 
 
 @pytest.mark.parametrize("config", [None, [1], "none", 3])

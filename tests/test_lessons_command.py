@@ -90,6 +90,30 @@ def test_an_installation_makes_the_same_notebooks_from_texts(tmp_path, monkeypat
     assert "appears as you run them" in capsys.readouterr().out
 
 
+def test_what_came_meanwhile_stays(tmp_path, monkeypatch):
+    """Making 42 notebooks takes seconds, in which somebody may write one of those names."""
+    made, late = lessons.for_a_learner, tmp_path / "course" / "03_build_a_gpt2.ipynb"
+
+    def slowly(source):
+        late.parent.mkdir(exist_ok=True)
+        late.write_text("mine")
+        return made(source)
+
+    monkeypatch.setattr(lessons, "for_a_learner", slowly)
+    with pytest.raises(OSError, match=r"03_build_a_gpt2\.ipynb cannot be written"):
+        lessons.copy_course(lessons.course(), tmp_path / "course")
+    assert late.read_text() == "mine"
+    assert [path.name for path in late.parent.iterdir()] == [late.name]
+
+
+def test_a_folder_of_that_name_beside_the_package_is_no_checkout(tmp_path, monkeypatch):
+    installed(monkeypatch)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "01_mine.ipynb").write_text("mine")
+    monkeypatch.setattr(lessons, "CHECKOUT", tmp_path / "notebooks")
+    assert sorted(lessons.course()) == NOTEBOOKS
+
+
 def test_an_installation_without_its_lessons_or_jupytext_says_so(tmp_path, monkeypatch):
     installed(monkeypatch)
     monkeypatch.setitem(sys.modules, "jupytext", None)

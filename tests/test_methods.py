@@ -28,12 +28,15 @@ from specimens import (
 
 from minipeft import (
     GPT2,
+    IA3,
     METHODS,
     Adapter,
+    DoRA,
     FullFineTuning,
     GPT2Config,
     LoRA,
     Method,
+    Module,
     PrefixTuning,
     PromptTuning,
     Stack,
@@ -48,7 +51,9 @@ from minipeft import (
 from minipeft.files import read_npz
 from minipeft.lab.gradcheck import gradcheck
 from minipeft.methods import fingerprint, surrogate
+from minipeft.methods.wrapper import wrappers_of
 from minipeft.model import Linear
+from minipeft.model.module import plain_path
 
 every_case = pytest.mark.parametrize("case", CASES)
 peft_case = pytest.mark.parametrize("case", PEFT)
@@ -286,6 +291,26 @@ def test_disabled_shows_the_base_and_comes_back(case, ids):
         raise KeyboardInterrupt
     assert snapshot(model) == before
     assert not np.array_equal(with_method, plain(ids)[0])
+
+
+@pytest.mark.parametrize(
+    "methods",
+    [(PrefixTuning(m=2, reparametrise=True), LoRA(r=2, targets="*")), (Adapter(m=2), DoRA(r=2, targets="h.0.*")),
+     (Adapter(m=2, kind="parallel", targets="*.mlp"), IA3(targets="*"))],
+    ids=["net", "adapter", "parallel"],
+)  # fmt: skip
+@pytest.mark.parametrize("stacked", [True, False])
+def test_what_one_method_brings_is_no_target_of_another(methods, stacked, tmp_path, ids):
+    """Targets are layers of the base: a network that is dropped on saving could not be put in again."""
+    model = tiny_model()
+    for method in [Stack(methods)] if stacked else methods:
+        get_peft_model(model, method)
+        off_start_of_added(model)
+    save_adapter(model, tmp_path / "a.npz")
+    loaded = load_adapter(tiny_model(), tmp_path / "a.npz")
+    assert np.allclose(logits_of(loaded, ids), logits_of(model, ids), rtol=0, atol=1e-12)
+    bare = {path for path, node in tiny_model().walk() if isinstance(node, Module)}
+    assert {plain_path(path) for path, node in wrappers_of(model)} <= bare
 
 
 def test_after_unwrap_there_is_nothing_to_save_and_room_for_another(tmp_path):

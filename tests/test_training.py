@@ -283,6 +283,18 @@ def test_a_finished_run_is_not_trained_further_by_resuming(tmp_path):
             lambda m, path: fit(m, batches, 4, AdamW(m), checkpoint=path, resume=True, progress=False, seed=1),
             "seed differ",
         ),
+        (
+            lambda m, path: fit(
+                m, batches, 4, AdamW(m), checkpoint=path, resume=True, progress=False, clip=None, val_every=2
+            ),
+            "clip, val_every differ",
+        ),
+        (
+            lambda m, path: fit(
+                m, batches, 4, AdamW(m), checkpoint=path, resume=True, progress=False, schedule=lambda step, steps: 1.0
+            ),
+            "its schedule differs, which gave 0.75 at step 2",
+        ),
     ],
 )
 def test_the_checkpoint_of_another_run_is_refused(tmp_path, other, message):

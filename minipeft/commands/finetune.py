@@ -1,11 +1,12 @@
 """Fine-tune a base on your own text by one PEFT method: held-out improvement, samples before and after, an adapter file.
 
-A fifth of the text is held out.  --out is written over only if it is an adapter, --checkpoint only if it is a checkpoint
-of a run that has ended, or that --resume goes on with.  Stopped by Ctrl-C, kill or a closed terminal, the command ends the
-step, and saves what is trained so far as NAME.interrupted.npz beside --out.  If --out cannot be written (a full disk), the
-adapter goes to the working folder, the temporary or your own, and the last line says where.
+A fifth of the text is held out.  --out, if you name it, is written over only if it is an adapter, --checkpoint only if it
+is a checkpoint of a run that has ended, or that --resume goes on with.  Stopped by Ctrl-C, kill or a closed terminal, the
+command ends the step, and saves what is trained so far as NAME.interrupted.npz beside --out.  If --out cannot be written
+(a full disk), the adapter goes to the working folder, the temporary or your own, and the last line says where.
 """
 
+import itertools
 import os
 import shlex
 from pathlib import Path
@@ -14,9 +15,10 @@ import numpy as np
 
 from ..files import FileError, NotWritten, check_place
 from ..lab.ledger import count_parameters
-from ..methods import METHODS, get_peft_model, save_adapter
-from ..training import AdamW, base_names, evaluate, fit, split_lines, text_batches, text_windows
+from ..methods import METHODS, PrefixTuning, PromptTuning, get_peft_model, save_adapter
+from ..training import AdamW, base_names, evaluate, fit, read_text, split_lines, text_batches, text_windows
 from ..training.checkpoints import read_checkpoint
+from ..training.data import TEXTS
 from ..training.workers import suitable_workers
 from .output import saved
 from .rescue import save_elsewhere
@@ -25,12 +27,13 @@ from .signals import BetweenSteps, Stopped
 from .text import BASE, line, lost, open_base, read_beside, read_text_file, unknown_share, write
 
 MOST_UNKNOWN = 0.05  # share of the letters that a base need not know
+MOST_SEEN = 0.1  # share of the held-out lines that may stand in the training part without a word on it
 USUAL_TOKENS, MOST_TOKENS = 0.3, 0.45  # tokens a character: of English text, and from where on it is none
 
 
 def add_arguments(parser):
     add = parser.add_argument
-    add("file", metavar="FILE.txt", help="your text, UTF-8")
+    add("file", metavar="FILE.txt", help=f"your text, UTF-8, or one that is shipped: {', '.join(TEXTS[:2])}")
     add("--base", default="english", help=f"{BASE} (default: english)")
     add("--method", default="lora", choices=list(METHODS), help="default: lora")
     add("--steps", type=at_least(1), default=200, help="default: 200")
@@ -43,7 +46,7 @@ def add_arguments(parser):
     rates = ", ".join(f"{name} {method.lr:g}" for name, method in METHODS.items())
     add("--lr", type=float, help=f"learning rate (default: {rates}; with a GPT-2 folder a tenth of it)")
     add("--seed", type=at_least(0), default=0, help="of the starting values and the batches (default: 0)")
-    add("--out", default="adapter.npz", metavar="FILE", help="where the adapter goes (default: adapter.npz)")
+    add("--out", metavar="FILE", help="where the adapter goes (default: adapter.npz, adapter-2.npz, ..., what is free)")
     add("--checkpoint", metavar="FILE", help="write the state of the run here every 100 steps")
     add("--resume", action="store_true", help="go on from --checkpoint; from the beginning if there is none yet")
     add("--allow-unknown", action="store_true",
@@ -54,14 +57,16 @@ def add_arguments(parser):
 
 def run(args):
     method = method_of(args)
+    args.out = free_name("adapter.npz") if args.out is None else args.out
     check_places(args)
     base = open_base(args.base)
     model, shipped = base.model, args.base in base_names()
-    window = model.config.n_positions
-    T = min(256, max(window - 16, window // 2)) if args.length is None else args.length  # leaves virtual tokens room
+    T = length(args, method, model.config.n_positions)
     N, lr = (8, method.lr) if shipped else (1, method.lr / 10)
     N, lr = N if args.batch is None else args.batch, lr if args.lr is None else args.lr
-    train, held_out, sample = read(args, base, T)
+    if not lr > 0:
+        raise ValueError(f"--lr must be above 0, not {lr:g}: nothing would be learned")
+    train, held_out, sample, seen = read(args, base, T)
     windows = held_out_windows(held_out, T, model.config.vocab_size)
     before, prompt = evaluate(model, windows), beginning(sample)
     measured = base.decode(held_out[1 : before.tokens + 1])  # the first token is not predicted
@@ -90,12 +95,35 @@ def run(args):
     )
     if after.loss > before.loss:
         print(f"it reads this text worse than before: try a smaller rate than --lr {lr:g}")
+    if seen > MOST_SEEN:
+        print(f"{seen:.0%} of the held-out lines stand in the training part, too: on new text it is not so good")
     print(f"before | {written_before}\nafter  | {line(write(base, prompt, 40))}")
     use = ["minipeft", "generate", "--adapter", str(place), "--prompt", prompt]
     use += ["--base", args.base] if args.base != "english" else []
     print(f"saved to {place}; use it with: {shlex.join(use)}")
     if problem is not None:
         raise OSError(f"{problem}; it is in {place} instead")
+
+
+def length(args, method, window):
+    """Tokens in a stretch: as --length says, or what fits beside 16 virtual tokens, or beside all that the method has."""
+    taken = method.m if isinstance(method, (PrefixTuning, PromptTuning)) else 0
+    left = max(window - taken, 1)  # the method refuses what leaves none
+    if args.length is None:
+        return min(256, left, max(window - 16, window // 2))
+    if args.length > left:
+        beside = f", and {taken} of them go to virtual tokens" if taken else ""
+        raise ValueError(
+            f"--length {args.length} is too long: the base has {window} positions{beside}; choose --length {left} or less"
+        )
+    return args.length
+
+
+def free_name(path):
+    """adapter.npz; where that is taken, adapter-2.npz, and so on: an earlier adapter stays."""
+    path = Path(path)
+    tried = (path.with_name(f"{path.stem}-{n}{path.suffix}") for n in itertools.count(2))
+    return str(next(place for place in itertools.chain([path], tried) if not os.path.lexists(place)))
 
 
 def check_places(args):
@@ -105,8 +133,7 @@ def check_places(args):
     names = [args.file, args.out, *([args.checkpoint] if args.checkpoint is not None else [])]
     if len({os.path.realpath(name) for name in names}) < len(names):
         raise ValueError(
-            "the text, --out (adapter.npz unless it is given) and --checkpoint must be different files: one would be "
-            "written over another"
+            f"the text, --out ({args.out}) and --checkpoint must be different files: one would be written over another"
         )
     check_place(args.out, "adapter")
     if args.checkpoint is None:
@@ -178,8 +205,10 @@ def beginning(text):
 
 
 def read(args, base, T):
-    """(training ids, held-out ids, held-out text) of the file, with a word on what had to be replaced."""
-    text = read_text_file(args.file)
+    """(training ids, held-out ids, held-out text, share of its lines that are trained on, too) of the file, with a word on
+    what had to be replaced."""
+    is_shipped = args.file in TEXTS and not os.path.lexists(args.file)
+    text = read_text(args.file) if is_shipped else read_text_file(args.file)
     unknown = base.unknown(text)
     if unknown:
         print(lost(unknown))
@@ -207,4 +236,6 @@ def read(args, base, T):
         (train, held_out), held_out_text = np.split(ids, [cut]), read_beside(base, ids, cut)
         if held_out_text is None:
             held_out_text = base.decode(held_out)
-    return train, held_out, held_out_text
+        held_out_text = held_out_text.partition(" ")[2] or held_out_text  # the cut may be in the middle of a word
+    lines, known = [one for one in held_out_text.splitlines() if one.strip()], set(train_text.splitlines())
+    return train, held_out, held_out_text, sum(one in known for one in lines) / max(len(lines), 1)

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from .signals import handled, stop
 
 CHECKOUT = Path(__file__).resolve().parents[2] / "notebooks"
 INSTALLED = "share/minipeft/notebooks/"  # where setup.cfg puts their texts, below the prefix of the environment
+FIRST = "00_start_here.ipynb"
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -25,14 +26,13 @@ def add_arguments(parser):
 
 
 def run(args):
-    folder = Path(args.folder)
-    files = course()
+    if not args.folder:
+        raise ValueError("DIR is empty: say where the course goes")
+    folder, files = Path(args.folder), course()
     copied = copy_course(files, folder)
     saved(folder)
     lessons = sum(path.parent == folder for path in copied)
-    print(
-        f"{lessons} lessons, their exercises and solutions are in {folder.resolve()}. Begin with 00_start_here.ipynb."
-    )
+    print(f"{lessons} lessons, their exercises and solutions are in {folder.resolve()}. Begin with {FIRST}.")
     if any(source.suffix == ".md" for source in files.values()):
         print(
             "What they print and draw appears as you run them. In the repository, folder notebooks/, it is already there."
@@ -47,7 +47,7 @@ def course():
 
     Raises: FileNotFoundError if the course did not come with the package
     """
-    if CHECKOUT.is_dir():
+    if (CHECKOUT / FIRST).is_file() and (CHECKOUT.parent / "setup.cfg").is_file():
         found = {path.relative_to(CHECKOUT): path for path in sorted(CHECKOUT.rglob("[0-9][0-9]_*.ipynb"))}
         return {name: path for name, path in found.items() if not any(part.startswith(".") for part in name.parts)}
     texts = [file for file in metadata.files("minipeft") or [] if INSTALLED in str(file).replace("\\", "/")]
@@ -68,8 +68,12 @@ def for_a_learner(source):
         try:
             import jupytext
         except ImportError as error:
-            raise ImportError('the lessons need Jupyter and jupytext: pip install "minipeft[lessons]"') from error
+            raise ImportError(
+                f'the lessons need Jupyter and jupytext: pip install "minipeft[lessons]" ({error})'
+            ) from error
         notebook = json.loads(jupytext.writes(jupytext.read(source), "ipynb"))
+        for i, cell in enumerate(notebook["cells"]):
+            cell["id"] = f"c{i:03d}"  # as in the checkout; jupytext draws them
     else:
         notebook = json.loads(source.read_text(encoding="utf-8"))
     return json.dumps({**notebook, "metadata": {"kernelspec": KERNEL}}, indent=1, ensure_ascii=False) + "\n"
@@ -90,20 +94,30 @@ def copy_course(files, folder):
     here = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.is_dir())
     try_to_write(here, folder.name)
     texts = {relative: for_a_learner(source) for relative, source in files.items()}
-    made = []
+    made = []  # files and folders
     try:
         for relative, text in texts.items():
-            (folder / relative).parent.mkdir(parents=True, exist_ok=True)
-            made.append(folder / relative)
-            (folder / relative).write_text(text, encoding="utf-8")
+            path = folder / relative
+            made += [new for new in reversed(path.parents) if not new.exists()]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with told(path), open(path, "x", encoding="utf-8") as file:  # "x": what came there meanwhile stays
+                made.append(path)
+                file.write(text)
     except BaseException:  # a full disk, Ctrl-C: a part of the course would stand in the way of the next try
-        for path in made:
-            path.unlink(missing_ok=True)
-        for parent in {path.parent for path in made if path.parent != folder}:
-            with suppress(OSError):  # not empty: it was there before, with files of the learner's
-                parent.rmdir()
+        for path in reversed(made):
+            with suppress(OSError):  # not empty: somebody has put something there
+                path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
         raise
-    return made
+    return [folder / relative for relative in texts]
+
+
+@contextmanager
+def told(path):
+    """A full disk says no name, and the system's words are few."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error.strerror}; nothing of the course is left behind") from error
 
 
 def leave_to_jupyter(signum, frame):

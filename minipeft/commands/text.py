@@ -5,6 +5,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 from ..generation import generate
 from ..interop import load_gpt2, load_tokenizer
 from ..interop import tokenizer as pieces
+from ..methods.wrapper import virtual_tokens
 from ..model import GPT2
 from ..training import base_names, load_base, load_tokens
 
@@ -31,7 +33,11 @@ class Base(NamedTuple):
 
 def open_model(name):
     """A shipped base by its name, or else a GPT-2 folder or a model of the Hub; in float32."""
-    return load_base(name, "float32") if name in base_names() else load_gpt2(name, "float32")
+    if name in base_names():
+        return load_base(name, "float32")
+    if not Path(name).exists() and (meant := get_close_matches(name, base_names(), 1)):
+        raise ValueError(f"there is no base {name!r}, and no folder of that name; did you mean {meant[0]}?")
+    return load_gpt2(name, "float32")
 
 
 def open_base(name):
@@ -111,8 +117,8 @@ def write(base, prompt, length, temperature=0.7, top_k=None, seed=0):
 
 
 def seen(base, prompt):
-    """The ids of a prompt, or of its end, where it is longer than half the window."""
-    ids = base.encode(prompt)[-(base.model.config.n_positions // 2) :]
+    """The ids of a prompt, or of its end, where it is longer than half of the window that virtual tokens leave."""
+    ids = base.encode(prompt)[-max((base.model.config.n_positions - virtual_tokens(base.model)) // 2, 1) :]
     if not len(ids):
         what = "nothing of the prompt is known to the tokenizer" if prompt.strip() else "the prompt is empty"
         raise ValueError(f"{what}: the model needs at least one token to go on from")

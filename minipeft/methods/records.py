@@ -64,6 +64,8 @@ def recorded(model, method, seed, start=None):
 
 def begin_at(model, start, rng):
     """Give trained parameters the starting values that get_peft_model was asked for."""
+    if not isinstance(start, dict):
+        raise TypeError(f"start is {{glob over paths: values}}, not {start!r:.50}")
     trained = [(path, p) for path, p in model.named_parameters() if p.requires_grad]
     for glob, value in start.items():
         matching = [(path, p) for path, p in trained if fnmatchcase(path, glob)]
@@ -75,8 +77,10 @@ def begin_at(model, start, rng):
             values = np.asarray(value(p.data.shape, rng) if callable(value) else value)
             if values.shape not in ((), p.data.shape):
                 raise ValueError(f"start: {path} has shape {p.data.shape}; it was given {values.shape}")
-            if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
-                raise ValueError(f"start: {path} needs finite numbers, not {values!r:.50}")
+            with np.errstate(over="ignore"):
+                fits = values.dtype.kind in "fiu" and np.isfinite(values.astype(p.data.dtype)).all()
+            if not fits:
+                raise ValueError(f"start: {path} needs finite numbers of {p.data.dtype}, not {values!r:.50}")
             p.data = np.broadcast_to(values, p.data.shape).astype(p.data.dtype, "C")  # anew: the base keeps its own
 
 

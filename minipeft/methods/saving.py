@@ -12,6 +12,8 @@ from .method import Stack, get_peft_model
 from .records import base_parameters, fingerprint, records_of, undone_on_error
 from .wrapper import wrappers_of
 
+VERSION = 1  # of adapter files
+
 
 def own_arrays(model):
     """{path: array} of what the methods put into the model."""
@@ -101,7 +103,7 @@ def save_adapter(model: Module, path: str | Path) -> None:
         raise ValueError(f"{spoilt[0]} holds numbers that are not finite, and no file with them could be loaded")
     header = {
         "kind": "adapter",
-        "version": 1,
+        "version": VERSION,
         "methods": [to_json(record.method.as_saved()) | {"seed": record.seed} for record in records],
         "base": base,
         "config": vars(model.config),
@@ -137,6 +139,11 @@ def read_adapter(path):
     """
     header, arrays = read_npz(path, "adapter")
     config, base, saved = (header.get(name) for name in ("config", "base", "methods"))
+    if header.get("version") != VERSION:
+        raise FileError(
+            f"{path} is an adapter of version {header.get('version')!r}; this minipeft reads version {VERSION}: install the "
+            "one that wrote it"
+        )
     if not isinstance(saved, list) or not saved or not isinstance(config, dict) or not isinstance(base, str):
         raise FileError(f"{path} is damaged: it does not say which method it holds, or for which base")
     methods = [(from_json(one), one.get("seed")) for one in saved]

@@ -156,21 +156,33 @@ class Module:
         kind: only layers of this class count
 
         A layer that was put around another has that one as its .base: kind looks through it, and no .base is matched
-        itself.
+        itself.  What it brought besides (the matrices of an adapter) is no layer of the base, and is left alone.
 
         Raises: ValueError that lists what there is, when a glob matches nothing
         """
         globs, found = several(pattern), []
         there_is = [
-            p for p, node in self.named_modules() if isinstance(innermost(node), kind) and not p.endswith(".base")
+            path
+            for path, node in self.named_modules()
+            if isinstance(innermost(node), kind) and not path.endswith(".base") and not self.is_brought(path)
         ]
         for glob in globs:
             fits = [p for p in there_is if fnmatchcase(p, glob) or fnmatchcase(plain_path(p), glob)]
             if not fits:
                 listed = ", ".join(map(plain_path, there_is)) or f"no {getattr(kind, '__name__', 'such layer')} at all"
-                raise ValueError(f"{glob!r} matches nothing that can be wrapped here; there is: {listed}")
+                hint = f"; did you mean '*.{glob}'?" if any(p.endswith(f".{glob}") for p in there_is) else ""
+                raise ValueError(f"{glob!r} matches nothing that can be wrapped here{hint}; there is: {listed}")
             found += fits
         return [path for path in there_is if path in found]
+
+    def is_brought(self, path):
+        """True if the layer at this path lies in what was put around another, and not in that other."""
+        node = self
+        for name in path.split("."):
+            if name != "base" and isinstance(getattr(node, "base", None), Module):
+                return True
+            node = node[int(name)] if isinstance(node, list) else getattr(node, name)
+        return False
 
     def wrap(self, pattern, around, kind=object):
         """Put around(layer) in the place of every layer below that matches (see matching); return the paths."""

@@ -37,7 +37,8 @@ class Run:
     Raises: ValueError if the optimizer holds parameters that are not trained in this model
     """
 
-    def __init__(self, replicas, optimizer, steps, seed, rng, batches, val):
+    def __init__(self, replicas, optimizer, steps, seed, rng, batches, val, watched):
+        self.clip, self.val_every, self.patience = watched
         self.optimizer, self.steps, self.seed, self.rng = optimizer, steps, seed, rng
         self.model = model = replicas[0]
         self.replicas, self.records = replicas, records_of(model)
@@ -109,7 +110,7 @@ class Run:
         return {
             "frozen": self.frozen(), "steps": self.steps, "seed": self.seed, "groups": groups, "parameters": arrays,
             "optimizer": type(self.optimizer).__name__, "methods": methods, "workers": len(self.replicas),
-            "data": self.data,
+            "data": self.data, "clip": self.clip, "val_every": self.val_every, "patience": self.patience,
         }  # fmt: skip
 
     def save(self, path):

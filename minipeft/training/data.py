@@ -136,9 +136,17 @@ def text_windows(ids, T, n=16):
     return windows + ([(rest[:, :-1], rest[:, 1:])] if rest.shape[1] > 1 else [])
 
 
+TEXTS = ("climate", "recipes", "conversation", "plain")
+
+
 def read_text(name):
     """A text that comes with the package, a line a sentence: "climate", "recipes"; a line a turn: "conversation", which is
-    held out of what the base `english` was made of, and "plain", all that it was made of (5 million characters)."""
+    held out of what the base `english` was made of, and "plain", all that it was made of (5 million characters).
+
+    Raises: ValueError for another name
+    """
+    if name not in TEXTS:
+        raise ValueError(f"there is no text {name!r}; there are: {', '.join(TEXTS)}")
     file = resources.files("minipeft").joinpath("data", "plain.txt.xz" if name == "plain" else f"{name}.txt")
     raw = file.read_bytes()
     return (lzma.decompress(raw) if name == "plain" else raw).decode("utf-8")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import check_place
+from ..files import FileError, check_place
 from ..methods.method import after_step
 from ..model.module import Module
 from ..process import computing
@@ -18,6 +18,8 @@ from .optimizers import Optimizer, warmup_cosine
 from .progress import progress_bar
 from .step import Diverged, check_finite, parts, train_step
 from .workers import sharing
+
+MOST_WORKERS = 64
 
 
 def fit(
@@ -47,9 +49,10 @@ def fit(
     if val == []:
         raise ValueError("val holds no batch: leave it out, or give it some")
     with computing(), sharing(model, workers) as (backpropagate, replicas):
-        run = Run(replicas, optimizer, steps, seed, rng, batches, val)
+        run = Run(replicas, optimizer, steps, seed, rng, batches, val, (clip, val_every, patience))
         if resume and Path(checkpoint).exists():
             run.load(checkpoint, batches)
+            check_schedule(schedule, run.history, steps, checkpoint)
         stream, history = take_batches(batches, rng, run.step), run.history
         for replica in replicas:
             replica.train()
@@ -83,6 +86,10 @@ def check_counts(steps, val_every, checkpoint_every, patience, workers, seed, va
     for name, count in counts.items():
         if not is_whole(count, 1):
             raise ValueError(f"{name} must be a whole number of at least 1, not {count!r}")
+    if workers > MOST_WORKERS:
+        raise ValueError(
+            f"workers must be at most {MOST_WORKERS}, not {workers}: each is a thread with its own gradients"
+        )
     if not is_seed(seed):
         raise ValueError(f"seed must be a whole number of at least 0, or None, not {seed!r}")
     if patience is not None and val is None:
@@ -98,6 +105,15 @@ def factor_at(schedule, step, steps):
     if not is_real(factor) or factor < 0:
         raise ValueError(f"schedule({step}, {steps}) must give a number of at least 0, not {factor!r}")
     return factor
+
+
+def check_schedule(schedule, history, steps, path):
+    """A run goes on with the schedule that it began with.  Raises: FileError"""
+    for step, factor in enumerate(history.lr_factor):
+        if not np.isclose(factor_at(schedule, step, steps), factor, rtol=1e-9, atol=0):
+            raise FileError(
+                f"{path} is the checkpoint of another run: its schedule differs, which gave {factor:g} at step {step}"
+            )
 
 
 def take_batches(batches, rng, start):
