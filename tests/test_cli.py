@@ -166,6 +166,12 @@ def test_the_table_and_the_samples_of_the_tour(capsys, monkeypatch):
     assert capsys.readouterr().out == f"{SAMPLES}\n"
 
 
+def test_each_prompt_of_the_tour_begins_a_held_out_sentence():
+    held_out = split_lines(read_text("climate"))[1].splitlines()
+    assert all(any(line.startswith(f"{prompt} ") for line in held_out) for prompt in tour.PROMPTS)
+    assert len(set(tour.PROMPTS)) == len(tour.DEFAULT.split(","))
+
+
 def test_the_tour_refuses_a_folder_that_is_not_there(run):
     status, _, err = run("tour", "--out", "nowhere/tour.png")
     assert status == 1

@@ -243,6 +243,7 @@ def test_the_exported_base_is_the_base_without_the_adapter(run):
     pytest.importorskip("safetensors")
     adapter("adapter.npz", r=2)
     assert run("export", "adapter.npz", "--to", "there", "--base-to", "base")[0] == 0
+    assert "Princeton University" in Path("base", "LICENSES.md").read_text(encoding="utf-8")
     ours, theirs = load_base("english", "float32"), load_gpt2("base")
     for (name, p), (other, q) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
         assert name == other

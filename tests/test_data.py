@@ -260,7 +260,8 @@ def test_a_base_is_the_same_in_both_precisions():
 def test_pretraining_writes_a_base_its_card_and_its_tokens(tmp_path, name):
     card = pretrain(name, tmp_path, steps=2, progress=False)
     tokens = [f"{name}.json"] if name == "english" else []
-    assert sorted(path.name for path in tmp_path.iterdir()) == [*tokens, f"{name}.md", f"{name}.npz"]
+    licences = ["LICENSES.md"] if name == "english" else []
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*licences, *tokens, f"{name}.md", f"{name}.npz"]
     assert (tmp_path / f"{name}.md").read_text(encoding="utf-8") == card
     assert all(word in card for word in ("Seed 0", "2 steps", "Python 3.", "NumPy"))
     assert name == "symbols" or "a warm-up of 1 steps" in card  # and not of the 500 of a whole run
@@ -270,6 +271,7 @@ def test_pretraining_writes_a_base_its_card_and_its_tokens(tmp_path, name):
             Tokens.load(tmp_path / "english.json").vocab == load_tokens().vocab
         )  # the shipped ones are from this text
         assert "LICENSES.md" in card
+        assert "Princeton University" in (tmp_path / "LICENSES.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("few")
@@ -287,12 +289,12 @@ def test_pretraining_again_gives_the_same_bytes_and_goes_on_from_a_checkpoint(tm
     assert tmp_path.joinpath("half", "symbols.npz").read_bytes() == one
 
 
-@pytest.mark.parametrize("suffix", ["npz", "json", "md"])
-def test_pretraining_leaves_other_peoples_files_alone(tmp_path, suffix):
-    (tmp_path / f"english.{suffix}").write_text('{"version": "1.0", "mine": true}')
-    with pytest.raises(FileError, match=f"english.{suffix} exists and is not"):
+@pytest.mark.parametrize("name", ["english.npz", "english.json", "english.md", "LICENSES.md"])
+def test_pretraining_leaves_other_peoples_files_alone(tmp_path, name):
+    (tmp_path / name).write_text('{"version": "1.0", "mine": true}')
+    with pytest.raises(FileError, match=f"{name} exists and is not"):
         pretrain("english", tmp_path, steps=2, progress=False)
-    assert [path.name for path in tmp_path.iterdir()] == [f"english.{suffix}"]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 # ---- files

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from minipeft import get_peft_model
+from minipeft import GPT2, FullFineTuning, get_peft_model
 from minipeft.commands.tour import DEFAULT, methods_named
 from minipeft.training import (
     AdamW,
@@ -23,7 +23,7 @@ from minipeft.training import (
     text_batches,
     text_windows,
 )
-from minipeft.training.bases import CONFIGS, train_symbols
+from minipeft.training.bases import CONFIGS, decaying, plain_english, train_symbols
 
 
 def end_of(model, method, batches, steps, lr, val, nudge):
@@ -44,9 +44,19 @@ def test_the_recipes_of_the_tour(method):
     assert spread(lambda: load_base("english"), method, text_batches(train, 48, 4), 40, method.lr, val) < 1e-8
 
 
-def test_the_recipe_of_symbols():
-    from minipeft import GPT2, FullFineTuning
+def test_the_recipe_of_english():
+    text = plain_english()[0][:100_000]
+    ids, losses = load_tokens().encode(text), []
+    for nudge in (0.0, 1e-10):
+        model = get_peft_model(GPT2(replace(CONFIGS["english"], dtype="float64")), FullFineTuning())
+        model.h[0].mlp.c_fc.weight.data[0, 0] *= 1 + nudge
+        fit(model, text_batches(ids, 64, 4), 40, decaying(model), progress=False)
+        losses.append(evaluate(model, text_windows(ids[:2000], 64)).loss)
+    assert abs(losses[0] - losses[1]) < 1e-8
+    assert losses[0] < 7  # it has learned: a guess among 2,048 costs 7.6
 
+
+def test_the_recipe_of_symbols():
     losses = []
     for nudge in (0.0, 1e-10):
         model = get_peft_model(GPT2(replace(CONFIGS["symbols"], dtype="float64")), FullFineTuning())

@@ -11,6 +11,7 @@ from ..interop.peft_files import CONFIG, TENSORS, exporter
 from ..interop.tensors import MARK, need
 from ..methods import load_adapter, unwrap
 from ..training import base_names, load_tokens
+from ..training.bases import write_licences
 from .output import saved
 from .text import BASE, open_model
 
@@ -37,6 +38,7 @@ def run(args):
         save_gpt2(unwrap(model), args.base_to)
         if args.base in base_names() and args.base != "symbols":  # a folder of the Hub brings its own
             load_tokens(args.base).save_folder(args.base_to, model.config.n_positions)
+            write_licences(args.base_to)
         saved(args.base_to)
         print(f"the base is in {args.base_to}")
 

@@ -1,9 +1,9 @@
 """Make a base model that comes with the package again, from a seed: NAME.npz, its card NAME.md and, for text, NAME.json,
-its tokens.
+its tokens, and LICENSES.md, the licences of the text.
 
-They are written over only if they are a base, a card and a tokenizer of this command.  All are written at the end: stopped
-before, the command leaves nothing but --checkpoint, from which the same command goes on.  If the base cannot be written (a
-full disk), it goes to another folder, and the last line says where.
+They are written over only if they are a base, a card, a tokenizer and a list of licences of this command.  All are
+written at the end: stopped before, the command leaves nothing but --checkpoint, from which the same command goes on.  If
+the base cannot be written (a full disk), it goes to another folder, and the last line says where.
 """
 
 import signal

@@ -25,7 +25,7 @@ T, N = 48, 8  # tokens in a stretch, stretches in a step
 LENGTH, TEMPERATURE = 32, 0.4  # of a sample: tokens, and how bold
 DEFAULT = "lora,adapter,prefix,prompt,full"
 SETTINGS = {"lora": {"r": 4, "alpha": 8, "targets": ("*_proj", "*.c_fc")}}  # all six matrices; the others as they are
-PROMPTS = ("The climate", "The ocean", "Warm air", "Sea ice", "Rainfall")  # how held-out sentences begin, in turn
+PROMPTS = ("The climate", "The ocean", "Warm air", "Sea ice", "Coral reefs")  # how held-out sentences begin, in turn
 
 
 def methods_named(text):

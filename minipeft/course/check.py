@@ -157,6 +157,16 @@ def one_number(name, got, want, slips):
     return test
 
 
+def two_numbers(name, answer, asked):
+    """The pair that was answered, (..., ...) while nothing is; None, after a line on it, for what is no pair."""
+    if answer is ... or answer is None:
+        return ..., ...
+    if isinstance(answer, (tuple, list)) and len(answer) == 2:
+        return answer
+    report(name, [("answer", lambda: (False, f"two numbers are asked for: {asked}"))])
+    return None
+
+
 def compare_all(got, wanted):
     """(right?, hint) of the first array that is wrong.  wanted: {name: (array, mistakes)}."""
     results = (compare(got.get(name), want, name, mistakes) for name, (want, mistakes) in wanted.items())

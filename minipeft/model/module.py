@@ -156,7 +156,7 @@ class Module:
         kind: only layers of this class count
 
         A layer that was put around another has that one as its .base: kind looks through it, and no .base is matched
-        itself.  What it brought besides (the matrices of an adapter) is no layer of the base, and is left alone.
+        itself.  What it brought besides (layers of its own) is no layer of the base, and is left alone.
 
         Raises: ValueError that lists what there is, when a glob matches nothing
         """

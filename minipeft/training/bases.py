@@ -35,6 +35,7 @@ CONFIGS = {
     "english": GPT2Config(vocab_size=2048, n_positions=128, n_embd=128, n_layer=4, n_head=4, dtype="float32"),
 }
 CARD = b"# The base model `"  # how every card begins
+LICENCES, NOTICES = "LICENSES.md", b"# Where the texts of this folder are from"
 
 
 def base_names() -> list[str]:
@@ -89,7 +90,7 @@ def write_base(model, path, dtype=None):
 
 def pretrain(name, folder, steps=None, seed=0, progress=True, workers=None, checkpoint=None):
     """Make a base anew, by full fine-tuning from random weights: NAME.npz, its card NAME.md and, for text, its tokens
-    NAME.json.  Returns the card.
+    NAME.json and the licences of the text.  Returns the card.
 
     workers: threads that share each step; as many as the shipped base was made with, if not given.  The same seed and
     number of workers give the same bytes, on one kind of processor.
@@ -122,6 +123,7 @@ def pretrain(name, folder, steps=None, seed=0, progress=True, workers=None, chec
     write_base(model, folder / f"{name}.npz", stored)
     if tokens is not None:
         tokens.save(folder / f"{name}.json")
+        write_licences(folder)
     with replacing(folder / f"{name}.md", "card of a base", CARD) as file:
         file.write(card.encode())
     return card
@@ -130,8 +132,17 @@ def pretrain(name, folder, steps=None, seed=0, progress=True, workers=None, chec
 def places(name, folder):
     """The files of a base, [(path, kind, mark), ...], as check_place takes them."""
     folder = Path(folder)
-    tokens = [] if name == "symbols" else [(folder / f"{name}.json", "tokenizer", MARK)]
-    return [(folder / f"{name}.npz", "base", None), *tokens, (folder / f"{name}.md", "card of a base", CARD)]
+    card = (folder / f"{name}.md", "card of a base", CARD)
+    if name == "symbols":
+        return [(folder / f"{name}.npz", "base", None), card]
+    tokens = (folder / f"{name}.json", "tokenizer", MARK)
+    return [(folder / f"{name}.npz", "base", None), tokens, card, (folder / LICENCES, "list of licences", NOTICES)]
+
+
+def write_licences(folder):
+    """What goes with the text of `english` goes with a model that was trained on it."""
+    with replacing(Path(folder) / LICENCES, "list of licences", NOTICES) as file:
+        file.write(DATA.joinpath(LICENCES).read_bytes())
 
 
 class AnyStart(ShiftedPositions):

@@ -40,6 +40,7 @@ WRONG = {
     "two_columns": {
         "of how many": (1 / 3, 4), "of both columns": (1 / 6, 4), "all six parts": (1, 4), "and then?": (0.5, 24),
         "o_text alone": (0.5, 5), "the prefix alone": (0.5, 3), "not written yet": (..., ...),
+        "two numbers are asked for: (λ, the output)": 0.5,
     },
     "predict_zeros": {"is the output worth nothing": "dP_k", "is its share 0": "dP_v", "LoRA with A = 0": "both",
                       "look again": "0.5", "not answered": ...},

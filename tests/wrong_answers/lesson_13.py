@@ -30,6 +30,7 @@ WRONG = {
     "prompt_numbers": {
         "not in every layer": (184320, 368640), "how long is one row": (20, 368640), "a key, and what else": (15360, 184320),
         "in how many layers": (15360, 30720), "too small": (15360, 100), "not written yet": (..., ...),
+        "two numbers are asked for: (prompt, prefix)": 15360,
     },
     "keep_rows": {
         "targets has shape (2, 4), and should have (2, 7)": lambda ids, m: (ids, np.ones(ids.shape)),

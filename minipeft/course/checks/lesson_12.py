@@ -10,7 +10,10 @@ __all__ = ["gated_prefix", "one_column", "predict_zeros", "two_columns"]
 
 def two_columns(answer):
     """(λ, the output), by pencil."""
-    lam, o = answer if isinstance(answer, (tuple, list)) and len(answer) == 2 else (..., ...)
+    mine = check.two_numbers("two columns", answer, "(λ, the output)")
+    if mine is None:
+        return
+    lam, o = mine
 
     check.report("two columns", [
         ("λ", check.one_number("λ", lam, 1 / 2, {"the two columns have 1 + 2 parts: of how many?": 1 / 3,

@@ -10,7 +10,9 @@ __all__ = ["keep_rows", "low_rank_prompt", "prompt_numbers"]
 def prompt_numbers(answer):
     """(numbers of a prompt, numbers of a prefix) for m = 20, 12 layers, D = 768."""
     m, layers, D = 20, 12, 768
-    mine = answer if isinstance(answer, (tuple, list)) and len(answer) == 2 else (..., ...)
+    mine = check.two_numbers("prompt numbers", answer, "(prompt, prefix)")
+    if mine is None:
+        return
 
     in_prompt = {"a prompt stands once, and not in every layer": layers * m * D, "how long is one row?": m}
     in_prefix = {"a key, and what else?": layers * m * D, "and in how many layers?": 2 * m * D}
