@@ -11,8 +11,9 @@ from specimens import CASES, snapshot, tiny_model, tiny_peft
 
 from minipeft import GPT2, METHODS, GPT2Config, LoRA, Parameter, Stack, Wrapper, get_peft_model
 from minipeft.lab.diagram import draw, draw_attention, draw_lora, draw_methods, draw_outer
+from minipeft.lab.drawing.shapes import typeset
 from minipeft.lab.picture import FROZEN, TRAINED
-from minipeft.methods import Adapter, Beside, LastBlocks, PrefixTuning, PromptTuning, VeRA
+from minipeft.methods import IA3, Adapter, Beside, DoRA, LastBlocks, PrefixTuning, PromptTuning, VeRA
 from minipeft.methods.lora import LoRALinear
 from minipeft.model.functional import matmul, outer
 
@@ -198,8 +199,17 @@ def test_the_count_of_all_numbers_is_the_bases_and_what_was_added():
 def test_sizes_stand_in_the_drawing():
     assert {"A", "8 × 2", "B", "2 × 8"} <= said(draw(tiny_peft("lora-A"))) | said(draw(tiny_peft("lora-targets")))
     assert {"8 × 16 + 16", "16 × 8 + 8"} <= said(draw(tiny_peft("adapter")))
-    assert {"P_k", "P_v", "8 × 8", "wpe, from row 8 on"} <= said(draw(tiny_peft("prefix")))
+    assert {typeset("P_k"), typeset("P_v"), "8 × 8", "wpe, from row 8 on"} <= said(draw(tiny_peft("prefix")))
     assert {"4 bits"} <= said(draw(tiny_peft("qlora")))
+
+
+@pytest.mark.parametrize("method", [LoRA(r=2), LoRA(r=2, targets="*.q_proj"), IA3(), DoRA(r=2)], ids=repr)
+def test_the_three_linears_stand_at_one_height(method):
+    model = get_peft_model(tiny_model(), method)
+    for picture in (draw(model), draw_methods({"it": model})):
+        heights = [one.get_position()[1] for one in texts_of(picture) if re.fullmatch("[qkv](_proj)?", one.get_text())]
+        assert len(heights) == 3
+        np.testing.assert_allclose(heights, heights[0])
 
 
 def test_a_readers_own_wrappers_are_drawn():
@@ -299,7 +309,9 @@ def test_adapters_and_networks_change_by_what_they_compute():
     assert f"‖down up‖ {norm:.2g}" in said(draw(model, amount=True))
     model = tiny_peft("prefix-net")
     P = np.hstack(list(model.h[0].attn.core.own_arrays().values()))
-    assert f"‖[P_k P_v]‖ {np.linalg.norm(P):.2g}" in said(draw(model, amount=True))
+    picture = draw(model, amount=True)
+    assert f"‖[{typeset('P_k')} {typeset('P_v')}]‖ {np.linalg.norm(P):.2g}" in said(picture)
+    assert "‖[P_k P_v]‖" in picture.alt
 
 
 def test_four_methods_side_by_side_for_a_page():

@@ -46,6 +46,7 @@ from minipeft.lab import (
 )
 from minipeft.lab.symbols import Skills
 from minipeft.lab.table import below
+from minipeft.lab.texts import Samples
 from minipeft.methods.lora import LoRALinear
 from minipeft.methods.prefix import PrefixAttention
 from minipeft.model import Attention
@@ -90,7 +91,7 @@ def test_a_table_prints_itself_wrapped():
                   title="two", note="end", formats={"loss": ".2f"}, widths={"text": 8})  # fmt: skip
     assert repr(table) == (
         "two\nwho   loss  text\n────  ────  ───────\nbase  0.12  one two\n            three\n            four\n\n"
-        "LoRA     –  five\nend"
+        "LoRA     –  five\n\nend"
     )
     assert table.column("text")[1] == "five"
     with pytest.raises(KeyError, match="who, loss, text"):
@@ -415,6 +416,9 @@ def test_samples_stand_side_by_side(monkeypatch):
     assert len(drawn[0].texts["base"]) == 2
     monkeypatch.setattr(minipeft.training, "load_tokens", lambda name: Letters(), raising=False)
     assert samples(models["base"], "abc", n=9).texts["model"] == found.texts["base"]
+    spaced = Samples({"base": [" one\ntwo\n"]}, ["x"], 60, "end")  # what is shown begins with a letter
+    assert repr(spaced).split("\n")[3:] == ["base  one", "      two", "", "end"]
+    assert spaced.texts["base"] == [" one\ntwo\n"]
 
 
 def test_samples_that_cannot_be():

@@ -191,12 +191,13 @@ def test_the_spectrum_of_lora_has_its_rank():
     assert picture.alt.count("2 of 8 above rounding") == 2
     axes = picture.figure.axes[0]
     s = np.linalg.svd(deltas(model)["h.0.attn.q_proj"], compute_uv=False)
-    control, real = (line.get_ydata() for line in axes.lines)
+    control, real = (line.get_ydata() for line in axes.lines[:2])
     np.testing.assert_allclose(real, s[:2])
     assert np.linalg.norm(control) == pytest.approx(np.linalg.norm(s))
     assert len(control) == 8
     k, k_random = rank_for(s, 0.9), rank_for(control, 0.9)
     assert k < k_random
+    assert axes.lines[2].get_xdata() == [k, k]
     assert title(axes) == f"h.0.attn.q_proj: 90% in {k} (random: {k_random})"
     with pytest.raises(ValueError, match=r"'\*.k_proj' matches no matrix"):
         spectrum(model, "*.k_proj")

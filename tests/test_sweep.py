@@ -279,6 +279,7 @@ def test_it_prints_itself(serial):
     assert "r = 1" in text.splitlines()[1]
     assert "wrecked (× × ×)" in text
     assert "also measured: process" in text
+    assert "also measured" not in repr(serial.table(value="loss"))  # the reader chose
     assert f"{serial.mean('loss', lr=0.1, r=2):.3g}" in text
     percent = repr(serial.table("r", "lr", format=".0%", each_seed=False))
     assert "lr = 0.01" in percent

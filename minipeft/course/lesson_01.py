@@ -9,7 +9,7 @@ import numpy as np
 
 from ..lab.drawing.shapes import BACK, INK, Pen, numeral
 from ..lab.gradcheck import nudge
-from ..lab.picture import COLORS, FROZEN, Picture, canvas
+from ..lab.picture import COLORS, FROZEN, STYLES, Picture, canvas
 from ..model.functional import gelu
 from . import check
 
@@ -120,18 +120,26 @@ def show_paintings(paintings, right=None):
 
 
 def plot_steps(curves, steps):
-    """The error of a gradient check against its step h, both axes by powers of ten: {label: errors (steps,)}."""
-    figure, ax = canvas(8.2, 3.9)
-    dashes, said = ["-", "--", "-.", (0, (1, 1)), (0, (6, 1, 1, 1, 1, 1))], []
-    for (label, errors), color, dash in zip(curves.items(), [*COLORS[:3], "#000000", "#7a7a7a"], dashes, strict=False):
-        errors = np.maximum(errors, 1e-16)
-        ax.loglog(steps, errors, color=color, linestyle=dash, label=label)
-        said.append(f"{label}: {shape_of(errors, steps)}")
-    ax.set(xlabel="step h", ylabel="relative error", ylim=(1e-14, 10))
-    ax.axvline(1e-5, color="#999999", lw=0.8)
-    ax.text(1.3e-5, 2, "h = 10⁻⁵", fontsize=9.5, color="#666666", va="center")
+    """The error of a gradient check against its step h, both axes by powers of ten: {label: errors (steps,)}.
+
+    The last curve is the one to look at, and is black.  Each name stands at its line.
+    """
+    figure, ax = canvas(7.6, 4.0)
+    places, said = [(-3.5, 5, 4), (-3.5, 6, -9), (-3, -7, -1), (-12, 0, 5), (-12, 0, 5)], []  # step, aside, up
+    for i, (label, errors) in enumerate(curves.items()):
+        last = i == len(curves) - 1
+        look = {"color": "black", "linewidth": 3.2} if last else {"color": COLORS[i], "linestyle": STYLES[i]}
+        ax.loglog(steps, np.maximum(errors, 1e-16), **look)
+        power, aside, up = places[i]
+        at = np.argmin(abs(steps - 10.0**power))
+        side, weight = "right" if aside < 0 else "left", "bold" if last else "normal"
+        ax.annotate(label, (steps[at], max(errors[at], 1e-16)), (aside, up), textcoords="offset points", fontsize=10,
+                    color=look["color"], ha=side, weight=weight)  # fmt: skip
+        said.append(f"{label}: {shape_of(np.maximum(errors, 1e-16), steps)}")
+    ax.set(xlabel="step h", ylabel="relative error", ylim=(3e-17, 30))
+    ax.axvline(1e-5, color="#999999", lw=0.8, zorder=0)
+    ax.text(1.3e-5, 5, "h = 10⁻⁵", fontsize=9.5, color="#666666", va="center")
     ax.set_title("A wrong gradient stays wrong at every small step", fontsize=11.5)
-    ax.legend(fontsize=9.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return Picture(
         figure,
         "The relative error of a gradient check against its step h, both axes logarithmic. " + "; ".join(said) + ".",

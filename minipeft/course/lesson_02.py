@@ -220,7 +220,7 @@ def draw_shares(p):
             ax.text(
                 s + 0.5, t + 0.5, f"{share:.2f}", ha="center", va="center", color="white" if share > 0.45 else "black"
             )
-    ax.set(xlim=(0, S), ylim=(T, 0), xticks=np.arange(S) + 0.5, yticks=np.arange(T) + 0.5,
+    ax.set(xlim=(-0.01, S + 0.01), ylim=(T + 0.01, -0.01), xticks=np.arange(S) + 0.5, yticks=np.arange(T) + 0.5,
            xticklabels=[f"key {s}" for s in range(S)], yticklabels=[f"query {t}" for t in range(T)])  # fmt: skip
     ax.xaxis.tick_top()
     ax.tick_params(length=0)

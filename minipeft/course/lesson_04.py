@@ -218,8 +218,12 @@ def plot_ways(runs, others):
         axes.plot(way_new, way_old, STYLES[0], color=COLORS[0], marker="o", markersize=4, linewidth=1.4)
         if i == 0:
             for t, x, y in zip(WAY[:3], one.way_new, one.way_old, strict=False):
-                aside = (-46, -5) if t == 0.75 else (2, -13)
-                axes.annotate(f"t = {t:g}", (x, y), aside, textcoords="offset points", color=COLORS[0], fontsize=9)
+                aside = (-8, -4) if t == 0.75 else (2, -15)
+                axes.annotate(f"t = {t:g}", (x, y), aside, textcoords="offset points", color=COLORS[0], fontsize=9,
+                              ha="right")  # fmt: skip
+    ends = np.array([(one.new[-1], one.old[-1]) for one in runs])
+    axes.annotate("tuned (t = 1)", (ends[:, 0].mean(), ends[:, 1].max()), (0, 8), textcoords="offset points", ha="center",
+                  color=LINE)  # fmt: skip
     said.append(f"half way from base to tuned: old {np.mean([r.way_old[1] for r in runs]):.2f}, "
                 f"new {np.mean([r.way_new[1] for r in runs]):.2f}")  # fmt: skip
     said.append(f"tuned: old {np.mean([r.old[-1] for r in runs]):.2f}, new {np.mean([r.new[-1] for r in runs]):.2f}")
@@ -243,7 +247,7 @@ def plot_ways(runs, others):
     title = f"In {where} the straight way lies below the steps"
     axes.set_title(title, loc="left")
     axes.margins(x=0.09)
-    axes.set_ylim(bottom=old0 - 0.08)
+    axes.set_ylim(old0 - 0.05, ends[:, 1].max() + 0.04)
     return Picture(figure, f"{title}. {'; '.join(said)}.")
 
 

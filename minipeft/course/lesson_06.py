@@ -8,7 +8,7 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from ..lab.drawing.shapes import arrow, numeral, plus
 from ..lab.gradcheck import nudge
-from ..lab.picture import COLORS, LINE, STYLES, Picture, canvas
+from ..lab.picture import COLORS, LINE, Picture, canvas
 from ..lab.table import Table
 from ..methods import Beside, LoRA, get_peft_model
 from ..methods.lora import LoRALinear
@@ -213,7 +213,8 @@ def plot_starts(runs, steps=5):
                 shift = 0.09 if height > other else -0.16
                 ax.text(steps - 0.25, height + shift * top, name, color=color, fontweight="bold", ha="center")
         else:
-            ax.text(steps - 0.8, max(a, b) + 0.1 * top, "A and B", color=LINE, fontweight="bold", ha="center")
+            height = 1.1 * top if a else 0.1 * top
+            ax.text(steps + 0.15, height, "A (dashed) and B", color=LINE, fontweight="bold", ha="right")
         said.append(f"{kind}: {', '.join(f'{name} {first_move(seeds, name)}' for name in 'AB')}")
     axes[0].set_ylabel("‖A − A₀‖, ‖B − B₀‖")
     return Picture(figure, f"Four panels: how far A and B have moved in {steps} steps, {len(seeds)} seeds each. "
@@ -316,8 +317,7 @@ def plot_three(losses):
     figure, axes = canvas(9.6, 2.7, 1, 3, sharey=True)
     said = []
     for ax, (number, runs) in zip(axes, losses.items(), strict=True):
-        for run, style in zip(runs, STYLES, strict=False):
-            ax.plot(range(1, len(run) + 1), run, color=TRAINED, linestyle=style, linewidth=1.7)
+        ax.plot(range(1, len(runs[0]) + 1), np.transpose(runs), color=TRAINED, linestyle="-", linewidth=0.9)
         first, last = np.mean([run[0] for run in runs]), np.mean([run[-8:] for run in runs])
         ax.set(title=f"layer {number}: {last:.3f} at the end", xlabel="step", yscale="log")
         said.append(f"layer {number} from {first:.1f} to {last:.3f}")

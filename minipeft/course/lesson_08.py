@@ -1,7 +1,6 @@
 """What lesson 08 calls and does not show: trials over α and the rate, one step measured, a text, and a layer with a bug."""
 
 import numpy as np
-from matplotlib.patheffects import Normal, Stroke
 
 from ..lab.changes import deltas
 from ..lab.charts import shade
@@ -15,6 +14,7 @@ from ..model import Linear
 from ..model.loss import cross_entropy
 from ..training import SGD, AdamW, Diverged, evaluate, fit, load_base, symbols_batch, symbols_batches
 from ..training.data import new_sequences
+from ..training.optimizers import warmup_cosine
 from . import ALL
 from .check import answers
 from .climate import batches, first_tokens
@@ -80,7 +80,19 @@ def valley(found, product=(0.03, 1.0)):
     """
     alphas, rates = found.labels("alpha"), found.labels("lr")
     figure, both = canvas(8.4, 3.5, 1, 2, sharey=True)
-    said = []
+    said, lines, across = [], [], np.array([-0.5, len(rates) - 0.5])
+    row_up, column_on = (np.log(one[-1] / one[0]) / (len(one) - 1) for one in (alphas, rates))
+
+    def height(level, j):
+        """Of the line of one product at column j, in rows."""
+        return (np.log(level / rates[0] / alphas[0]) - column_on * j) / row_up
+
+    def aside(i, j, wide):
+        """Where the text of a cell stands: away from a line that would run through it."""
+        near = min((height(level, j) - i for level in product), key=abs)
+        side = 0 if abs(near) > 0.48 else 1 if near < 0.02 else -1
+        return side * (0.1 if wide else 0.2), side * 0.22
+
     for axes, name, title in zip(both, ("new", "old"), ("near, the new task", "reverse, an old skill"), strict=True):
         for i, alpha in enumerate(alphas):
             row = []
@@ -91,17 +103,15 @@ def valley(found, product=(0.03, 1.0)):
                 axes.fill_between((j - 0.5, j + 0.5), i - 0.5, i + 0.5, facecolor=face, edgecolor="#bbbbbb",
                                   hatch="////" if wrecked else None, linewidth=0.5)  # fmt: skip
                 text = "wrecked" if wrecked else f"{values.mean():.0%}"
-                back = {"facecolor": face, "edgecolor": "none", "pad": 2.5}  # the lines run under the numbers
-                axes.text(j, i, text, ha="center", va="center", color=ink, fontsize=9, bbox=back, zorder=4)
+                back = {"facecolor": face, "edgecolor": "none", "pad": 1} if wrecked else None
+                beside, above = aside(i, j, wrecked)
+                axes.text(j + beside, i + above, text, ha="center", va="center", color=ink, fontsize=9, bbox=back)
                 row.append(f"{text} at {lr:g}")
             said.append(f"{name}, α = {alpha}: {', '.join(row)}")
-        across = np.array([-0.5, len(rates) - 0.5])
-        slope = np.log(rates[-1] / rates[0]) / (len(rates) - 1) / (np.log(alphas[-1] / alphas[0]) / (len(alphas) - 1))
         for level, style in zip(product, DASHES, strict=True):
-            at_first = np.log(level / rates[0] / alphas[0]) / (np.log(alphas[-1] / alphas[0]) / (len(alphas) - 1))
-            line, = axes.plot(across, at_first - slope * across, color=COLORS[1], linestyle=style, linewidth=1.6, zorder=2,
-                              label=f"α · rate = {level:g}")  # fmt: skip
-            line.set_path_effects([Stroke(linewidth=3.4, foreground="white"), Normal()])
+            line = {"color": COLORS[1], "linestyle": style, "linewidth": 1.8, "label": f"α · rate = {level:g}"}
+            axes.plot(across, height(level, across), color="white", linewidth=4, zorder=3.1)  # seen on dark cells, too
+            lines += axes.plot(across, height(level, across), zorder=3.2, **line)
         axes.set(xlim=across, ylim=(-0.5, len(alphas) - 0.5), xlabel="learning rate")
         axes.set_xticks(range(len(rates)), [f"{lr:g}" for lr in rates])
         axes.set_yticks(range(len(alphas)), alphas)
@@ -109,7 +119,9 @@ def valley(found, product=(0.03, 1.0)):
         axes.grid(False)
         axes.set_title(title)
     both[0].set_ylabel("α  (r = 4)")
-    figure.legend(handles=both[0].lines, loc="outside lower center", ncols=2, handlelength=3.2, labelcolor=COLORS[1])
+    figure.legend(
+        handles=lines[: len(product)], loc="outside lower center", ncols=2, handlelength=3.2, labelcolor=COLORS[1]
+    )
     return Picture(figure, "Two heat maps, learning rate across and α upwards, right symbols, mean of seeds; a dashed line "
                    f"at α times rate = {product[0]:g}, a dotted one at {product[1]:g}. {'; '.join(said)}.")  # fmt: skip
 
@@ -175,16 +187,17 @@ OPTIMIZERS = {"SGD": SGD, "AdamW": AdamW}
 def along_the_valley(pairs, seeds=(0, 1, 2), steps=20):
     """A Table: pairs (α, rate) of nearly one product; how far A moved, and what was learned and kept.
 
-    at most: `steps` steps of Adam with a rate of one half the peak in the mean, against A's start, 1/√(3 · 64)
+    estimated: what a number moves whose gradient keeps its sign, the sum of the rates of all steps (11 times their peak
+    in 20 steps), against A's start, 1/√(3 · 64)
     """
     points = [{"alpha": alpha, "lr": lr} for alpha, lr in pairs]
     found, rows = sweep(walk, points, seeds), []
     for point in points:
         new, old = (" ".join(f"{v:.0%}".rstrip("%") for v in found.values(name, **point)) for name in ("new", "old"))
         alpha, lr = point.values()
-        most = steps * lr / 2 * np.sqrt(3 * 64)
-        rows.append((alpha, lr, f"{alpha * lr:g}", f"{most:.0%}", f"{found.mean('A moved', **point):.0%}", new, old))
-    columns = ["α", "rate", "product", "A at most", "A moved", "near, % right, each seed", "reverse"]
+        far = lr * sum(warmup_cosine(step, steps) for step in range(steps)) * np.sqrt(3 * 64)
+        rows.append((alpha, lr, f"{alpha * lr:g}", f"{far:.0%}", f"{found.mean('A moved', **point):.0%}", new, old))
+    columns = ["α", "rate", "product", "A, estimated", "A moved", "near, % right, each seed", "reverse"]
     return Table(columns, rows, formats={"rate": "g"})
 
 

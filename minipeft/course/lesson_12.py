@@ -9,6 +9,7 @@ from matplotlib.patches import Rectangle
 
 from ..generation import generate
 from ..lab.charts import shade
+from ..lab.drawing.shapes import typeset
 from ..lab.gradcheck import nudge
 from ..lab.heads import attention_weights, written_by
 from ..lab.picture import COLORS, TRAINED, Picture, canvas
@@ -31,12 +32,15 @@ INK, GREY, BACK, COLD = "#222222", "#6f6f6f", "#B34700", "#f1f1f1"
 
 
 def draw_shares(rows):
-    """A bar of length 1 for each row, cut into shares.  rows: {label: weights}, the prefix' first, or 0."""
+    """A bar of length 1 for each row, cut into shares.  rows: {label: weights}, the prefix' first, or 0.
+
+    P_k in a label is drawn with its index below.
+    """
     figure, ax = canvas(9.0, 0.55 * len(rows) + 0.3)
     said = []
     for i, (label, weights) in enumerate(rows.items()):
         left, parts = 0.0, []
-        ax.text(-0.02, -i, label, ha="right", va="center")
+        ax.text(-0.02, -i, label.replace("P_k", typeset("P_k")), ha="right", va="center")
         for who, weight in zip(("prefix", "token 1", "token 2"), weights, strict=True):
             if weight:
                 face, color = (TRAINED, "white") if who == "prefix" else (COLD if who[-1] == "1" else "#c9c9c9", INK)
@@ -339,21 +343,21 @@ def compare(sweeps, level):
         ax.barh(y, seeds.mean(), height=0.62, color=color, alpha=0.28)
         ax.plot(seeds, [y] * len(seeds), "o", color=color, ms=5, clip_on=False, zorder=4)
         ax.text(-1.5, y, label, ha="right", va="center", fontsize=10)
-        ax.text(106, y, f"{seeds.mean():.0f}", ha="right", va="center", fontsize=10)
-        ax.text(117, y, f"{exact:.0%}", ha="right", va="center", fontsize=10, color=GREY)
-    ax.text(106, -0.95, "mean", ha="right", fontsize=9.5)
-    ax.text(117, -0.95, "exact", ha="right", fontsize=9.5, color=GREY)
+        ax.text(108, y, f"{seeds.mean():.0f}%", ha="right", va="center", fontsize=10)
+        ax.text(119, y, f"{exact:.0%}", ha="right", va="center", fontsize=10, color=GREY)
+    ax.text(108, -0.95, "mean", ha="right", fontsize=9.5)
+    ax.text(119, -0.95, "exact", ha="right", fontsize=9.5, color=GREY)
     ax.axvline(100 * level, color=INK, lw=1.2, ls="--")
     ax.text(100 * level + 1, -0.95, "the commonest letter", fontsize=9.5)
     ax.set(xlim=(0, 100), ylim=(len(rows) - 0.4, -0.6), yticks=[], xlabel="right letters in %")
     ax.grid(axis="y", visible=False)
     said = [
-        f"{label} {seeds.mean():.0f} ({' '.join(f'{v:.0f}' for v in seeds)}), exact {exact:.0%}"
+        f"{label} {seeds.mean():.0f}% ({' '.join(f'{v:.0f}' for v in seeds)}), exact {exact:.0%}"
         for label, seeds, exact in rows
     ]
     return Picture(
         figure,
-        f"Right letters in per cent, mean and seeds: {'; '.join(said)}. The commonest letter: {100 * level:.0f}.",
+        f"Right letters, mean and seeds: {'; '.join(said)}. The commonest letter: {level:.0%}.",
     )
 
 

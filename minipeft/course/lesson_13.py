@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from ..lab.drawing.shapes import arrow
+from ..lab.drawing.shapes import BACK, QUIET, arrow
 from ..lab.ledger import count_parameters
 from ..lab.picture import FAINT, FROZEN, LINE, TRAINED, Picture, canvas
 from ..lab.sweeps import sweep
@@ -18,7 +18,6 @@ from ..training import AdamW, evaluate, fit, load_base, symbols_batch, symbols_b
 from ..training.data import new_sequences
 from . import check
 
-BACK = "#B34700"
 NAMES = [*"abcdefghijklmnop", "copy", "reverse", "plus", "SEP", "PAD"]  # of the 21 tokens of `symbols`
 
 
@@ -38,11 +37,11 @@ def draw_rows():
             one_row(ax, row, y, panel, color)
         tile(ax, 3.9, -0.5, 1.7, 5.5, FROZEN, LINE)
         ax.text(4.75, 2.25, "the\nfrozen\nmodel", ha="center", va="center", fontsize=11)
-    axes[0].text(1.4, -0.85, "P and the embeddings", ha="center", fontsize=9.5, color=FAINT)
-    axes[0].text(6.7, 4.2, "dropped", va="center", fontsize=10, color=FAINT)
+    axes[0].text(1.4, -0.85, "P and the embeddings", ha="center", fontsize=9.5, color=QUIET)
+    axes[0].text(6.7, 4.2, "dropped", va="center", fontsize=10, color=QUIET)
     axes[0].text(6.6, 1.4, "to the head", va="center", fontsize=10)
     axes[1].text(6.6, 1.4, "slopes of\nthe loss", va="center", fontsize=10, color=BACK)
-    axes[1].text(6.7, 4.2, "nothing comes\nfrom here", va="center", fontsize=10, color=FAINT)
+    axes[1].text(6.7, 4.2, "nothing comes\nfrom here", va="center", fontsize=10, color=QUIET)
     axes[1].text(1.35, 5.45, "dP = ?", ha="center", va="center", fontsize=11,
                  bbox={"boxstyle": "round", "fc": "white", "ec": BACK, "ls": "--"})  # fmt: skip
     return Picture(figure, "Two panels. Forward: two blue rows P stand above three grey rows of tokens; all five go into "
@@ -61,7 +60,7 @@ def one_row(ax, row, y, back, color):
     name = f"P{'₀₁'[row]}" if mine else f"x{'₀₁₂'[row - 2]}"
     tile(ax, 0.2, y - 0.36, 2.3, 0.72, TRAINED if mine else FROZEN, LINE)
     ax.text(1.35, y, name, ha="center", va="center", fontsize=11, color="white" if mine else LINE)
-    ax.text(-0.15, y, f"{row}", ha="right", va="center", fontsize=9.5, color=FAINT)
+    ax.text(-0.15, y, f"{row}", ha="right", va="center", fontsize=9.5, color=QUIET)
     if back and mine:
         ax.text(3.2, y, "?", ha="center", va="center", fontsize=13, color=BACK)
     else:
@@ -169,7 +168,7 @@ def plot_starts(learned):
                 axes.annotate(name, (share, i + np.linspace(-0.28, 0.28, len(shares))[at]), (6 * side, 0), va="center",
                               ha="left" if side > 0 else "right", textcoords="offset points", fontsize=10)  # fmt: skip
     axes.axvline(1 / 16, color=FAINT, lw=1, ls="--")
-    axes.text(1 / 16 + 0.01, -0.5, "guessing", fontsize=9.5, color=FAINT, va="center")
+    axes.text(1 / 16 + 0.01, -0.5, "guessing", fontsize=9.5, color=QUIET, va="center")
     axes.set_yticks(range(len(kinds)), kinds)
     axes.set(xlim=(0, 1), ylim=(len(kinds) - 0.5, -0.7), xlabel='right symbols of "near" after 30 steps')
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")

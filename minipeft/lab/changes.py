@@ -76,8 +76,8 @@ def spectrum(model, paths="*", most=6, share=0.9, seed=0, title=None):
     A random matrix spreads its norm over all directions; a ΔW of low rank does not.  Values within rounding of zero are
     not drawn.
 
-    paths: a glob over the matrices; of those that match, the `most` first are shown.  share: of ‖ΔW‖², for the title: how
-    many directions hold it.  Returns a Picture.
+    paths: a glob over the matrices; of those that match, the `most` first are shown.  share: of ‖ΔW‖²; the title and
+    an upright line say how many directions hold it.  Returns a Picture.
 
     Raises: ValueError if no matrix has changed, or none matches
     """
@@ -100,6 +100,10 @@ def spectrum(model, paths="*", most=6, share=0.9, seed=0, title=None):
         k, k_random = rank_for(s, share), rank_for(control, share)
         ax.plot(range(1, len(control) + 1), control, color=FAINT, linestyle="--", linewidth=1.8)
         ax.plot(range(1, len(real) + 1), real, color=COLORS[0], marker="o", markersize=3.5, linewidth=1.2)
+        ax.axvline(k, color=LINE, linewidth=0.9, zorder=1)
+        side = -1 if k > 0.8 * len(control) else 1
+        ax.annotate(f"{k}", (k, 0), (4 * side, 4), ("data", "axes fraction"), "offset points", fontsize=9, color=LINE,
+                    ha="left" if side > 0 else "right")  # fmt: skip
         third = len(control) // 3
         ax.annotate("random", (third + 1, control[third]), (0, 5), textcoords="offset points", fontsize=9, color=LINE)
         ax.set_yscale("log")

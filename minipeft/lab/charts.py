@@ -1,6 +1,7 @@
 """Pictures of numbers: lines with every seed, curves, heat maps.  Lines carry their names, and grey is enough."""
 
 import numpy as np
+from matplotlib.patheffects import Normal, Stroke
 
 from .picture import COLORS, FAINT, LINE, MARKERS, STYLES, Picture, canvas
 
@@ -240,18 +241,25 @@ def finish(axes, xlabel, ylabel, form, ylim, level):
         axes.yaxis.set_major_formatter(lambda value, _: format(value, ".0%"))
     drawn = [line.get_xydata() for line in axes.lines]
     for text, y in (level or {}).items():
-        axes.axhline(y, color=FAINT, linewidth=1.2, linestyle=(0, (4, 3)), zorder=0)
-        x, side = farther_side(axes, drawn, y)
-        axes.annotate(text, (x, y), (0, 3), xycoords=("axes fraction", "data"), textcoords="offset points", ha=side,
-                      fontsize=9, color="#555555")  # fmt: skip
+        axes.axhline(y, color="#555555", linewidth=1.3, linestyle=(0, (1, 1.6)), zorder=2.5)  # no series is dotted grey
+        x, side, up = farther_side(axes, drawn, y)
+        name = axes.annotate(text, (x, y), (0, up), xycoords=("axes fraction", "data"), textcoords="offset points", ha=side,
+                             fontsize=9, color="#555555", zorder=4)  # fmt: skip
+        name.set_path_effects([Stroke(linewidth=3, foreground="white"), Normal()])  # readable on a line, too
 
 
 def farther_side(axes, drawn, y):
-    """(x, "left") or (x, "right"): where the lines that are drawn end farther from the height y; left if both are far."""
+    """(x, "left" or "right", points above): where the lines that are drawn keep farther from the height y, for its name.
+
+    What counts is the outer fifth.  Left if both sides are far.  If a line runs along it on both, right, and higher.
+    """
     to_axes = axes.transScale + axes.transLimits
     height, lines = to_axes.transform((axes.get_xlim()[0], y))[1], [to_axes.transform(points) for points in drawn]
-    far = [min((abs(line[end, 1] - height) for line in lines), default=1) for end in (0, -1)]
-    return (0.995, "right") if far[0] < min(0.15, far[1]) else (0.005, "left")
+    points = np.concatenate([np.empty((0, 2)), *lines])
+    sides = [points[points[:, 0] < 0.2, 1], points[points[:, 0] > 0.8, 1]]
+    far = [np.nanmin(abs(side - height), initial=1) for side in sides]
+    along = max(far) < 0.02
+    return (0.995, "right", 7 if along else 4) if along or far[0] < min(0.15, far[1]) else (0.005, "left", 4)
 
 
 def label_ends(axes, ends, apart=12.5):

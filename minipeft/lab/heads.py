@@ -199,8 +199,8 @@ def words_of(ids, words):
 
 
 def symbol_names(ids):
-    """Tokens of the base `symbols` as they are shown: letters a ... p, the task, | for the separator, · for padding."""
-    special = {COPY: "copy", REVERSE: "rev", PLUS_ONE: "plus", SEP: "|", PAD: "·"}
+    """Tokens of the base `symbols` as they are shown: letters a ... p, the task, sep for the separator, · for padding."""
+    special = {COPY: "copy", REVERSE: "rev", PLUS_ONE: "plus", SEP: "sep", PAD: "·"}
     return [chr(97 + i) if 0 <= i < SYMBOLS else special.get(i, str(i)) for i in map(int, ids)]
 
 

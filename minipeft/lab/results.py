@@ -120,8 +120,10 @@ class Sweep:
         """A Table: the mean, and in brackets every seed, of one number that was measured.
 
         rows, columns: names of settings, one or several each; if not given, the last setting that varies makes the
-        columns and the others the rows.  Where several points share a cell, all their runs are in it.
+        columns and the others the rows.  Where several points share a cell, all their runs are in it.  If no value is
+        named, a line below says what else was measured.
         """
+        others = [name for name in self.measured if name != self.measured[0]] if value is None else []
         value = self.one_of_the_measured(value)
         varied = self.varied()
         rows = [rows] if isinstance(rows, str) else rows
@@ -145,7 +147,6 @@ class Sweep:
             else f"{value}, seed {self.seeds[0]}"
         )
         title += ", and each" if n > 1 and each_seed else ""
-        others = [name for name in self.measured if name != value]
         note = [f"also measured: {', '.join(others)}"] if others else []
         if any(np.isnan(values.get(value, np.nan)).any() for _, _, values in self.rows):
             note.insert(0, "×: a wrecked run; the mean is of the others")

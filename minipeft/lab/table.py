@@ -38,7 +38,8 @@ class Table:
         body = [print_row(row, widths, right) for row in cells]
         parts = [print_row(heads, widths, right), "  ".join("─" * width for width in widths)]
         parts.append(("\n\n" if room else "\n").join(body))
-        return "\n".join(filter(None, [self.title, *parts, self.note]))
+        note = f"\n{self.note}" if self.note and room else self.note
+        return "\n".join(filter(None, [self.title, *parts, note]))
 
     def lines(self, name, value):
         """A value as the lines of its cell."""

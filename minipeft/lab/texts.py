@@ -17,7 +17,8 @@ class Samples(Table):
         labels = max(len(str(label)) for label in texts)
         each = max(24, (width - labels - 2) // len(prompts) - 2)
         title = f"{prompts[0]} …" if len(prompts) == 1 else ""
-        super().__init__(["", *names], rows, title, note, widths=dict.fromkeys(names, each))
+        shown = dict.fromkeys(names, str.strip)  # a text may begin with a space, or end in the middle of a line
+        super().__init__(["", *names], rows, title, note, shown, widths=dict.fromkeys(names, each))
 
 
 def samples(models, prompt, n=40, tokens=None, temperature=0.0, top_k=None, seed=0, width=100):

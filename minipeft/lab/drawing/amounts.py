@@ -8,6 +8,7 @@ from ...methods.prefix import PrefixAttention
 from ...methods.wrapper import Wrapper
 from ...model import Linear
 from ...model.module import innermost
+from .shapes import typeset
 
 RELATIVE = ("Δ", "ΔW")  # signs of shares of a norm; the others are norms
 
@@ -40,7 +41,7 @@ def amount_of(node):
         down, up = (innermost(layer).matrix() for layer in (node.adapter.down, node.adapter.up))
         return "‖down up‖", np.linalg.norm(down @ up)
     if isinstance(node, PrefixAttention) and hasattr(node, "encoder"):
-        return "‖[P_k P_v]‖", np.linalg.norm(np.hstack(node.prefix()[:2]))
+        return f"‖[{typeset('P_k')} {typeset('P_v')}]‖", np.linalg.norm(np.hstack(node.prefix()[:2]))
     if not isinstance(innermost(node), Linear):
         return None
     W = innermost(node).matrix()

@@ -4,6 +4,7 @@ A Piece is drawn around a wire that goes up.  Pieces are put above each other, b
 each knows its size before anything is drawn, as TeX does it.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,6 +34,11 @@ def typeset(name):
     """A name as it is written in a picture: d_in with its index below, a number as it is."""
     letter, _, index = str(name).partition("_")
     return rf"${letter}_\mathrm{{{index}}}$" if index else letter
+
+
+def untypeset(text):
+    """The text with the names that `typeset` wrote as they are said: P_k."""
+    return re.sub(r"\$(\w+)_\\mathrm\{([^}]*)\}\$", r"\1_\2", text)
 
 
 def numeral(value, digits=3):
@@ -139,13 +145,18 @@ def edge_of(face):
 @dataclass
 class Piece:
     """w, h: its size.  port: where the wire enters below and leaves above, from the left edge.  paint(pen, x, y): draw it
-    with its lower left corner there.  bare: what enters is a wire still, so that no arrow head points at it."""
+    with its lower left corner there.  bare: what enters is a wire still, so that no arrow head points at it.  level: the
+    height of the layer that all else is drawn around, for those that stand side by side; the middle, if not given."""
 
     w: float
     h: float
     port: float
     paint: Callable
     bare: bool = False
+    level: float | None = None
+
+    def __post_init__(self):
+        self.level = self.h / 2 if self.level is None else self.level
 
 
 def enter(pen, x, y, top, piece):
@@ -153,8 +164,8 @@ def enter(pen, x, y, top, piece):
     pen.wire((x, y), (x, top), head=not piece.bare)
 
 
-def column(*pieces, gap=GAP):
-    """Above each other, the first lowest, all on one wire."""
+def column(*pieces, gap=GAP, layer=0):
+    """Above each other, the first lowest, all on one wire.  layer: which of them the others belong to."""
     port = max(piece.port for piece in pieces)
     w = port + max(piece.w - piece.port for piece in pieces)
     h = sum(piece.h for piece in pieces) + gap * (len(pieces) - 1)
@@ -166,7 +177,8 @@ def column(*pieces, gap=GAP):
             piece.paint(pen, x + port - piece.port, y)
             y += piece.h + gap
 
-    return Piece(w, h, port, paint, pieces[0].bare)
+    level = sum(piece.h + gap for piece in pieces[:layer]) + pieces[layer].level
+    return Piece(w, h, port, paint, pieces[0].bare, level)
 
 
 def beside(base, path, gap=GAP):
@@ -187,7 +199,7 @@ def beside(base, path, gap=GAP):
         pen.wire((x + far, low[1] + path.h), (x + far, top), (port + KNOT, top))
         pen.knot(port, top)
 
-    return Piece(w, h, base.port, paint, bare=True)
+    return Piece(w, h, base.port, paint, bare=True, level=4 + LEAD + (inner - base.h) / 2 + base.level)
 
 
 def after(base, path, gap=GAP):
@@ -206,7 +218,7 @@ def after(base, path, gap=GAP):
         pen.wire((wire, fork), (by, fork), (by, top), (wire - KNOT, top))
         pen.knot(wire, top)
 
-    return Piece(w, h, port, paint, base.bare)
+    return Piece(w, h, port, paint, base.bare, base.level)
 
 
 def framed(base, note, color, gap=GAP):
@@ -222,7 +234,7 @@ def framed(base, note, color, gap=GAP):
         pen.wire((x + port, low + base.h), (x + port, y + h), head=False)
         note.paint(pen, x + base.w + 2 * gap, y + gap + (inner - note.h) / 2)
 
-    return Piece(w, h, port, paint, bare=True)
+    return Piece(w, h, port, paint, bare=True, level=gap + (inner - base.h) / 2 + base.level)
 
 
 def stream(*branches, gap=GAP, run=16):

@@ -27,6 +27,7 @@ from .shapes import (
     enter,
     framed,
     stream,
+    typeset,
     width,
 )
 
@@ -68,7 +69,7 @@ class Sketch(Boxes):
         if isinstance(node, ScaledOutput):
             return self.with_rest(node, own, ["l"], column(base, self.scale("l", node.l), gap=self.gap()))
         if isinstance(node, ScaledInput):
-            return self.with_rest(node, own, ["l"], column(self.scale("l", node.l), base, gap=self.gap()))
+            return self.with_rest(node, own, ["l"], column(self.scale("l", node.l), base, gap=self.gap(), layer=1))
         if isinstance(node, DoRALinear):
             lengths = self.scale("m", node.m, None if self.amounts else ", ÷ ‖V‖")
             return column(beside(base, self.path(node, own, ["m"])), lengths, gap=self.gap())
@@ -135,12 +136,16 @@ class Sketch(Boxes):
         core_w = max(ports[2] - ports[0] + 24, width(text, size) + 14)
         middle, core_h = (ports[0] + ports[2]) / 2, 13 if self.small else 17
         nets = [
-            self.note(one, one.own_parameters(), "writes P_k and P_v") for one in prefixes if hasattr(one, "encoder")
+            self.note(one, one.own_parameters(), f"writes {typeset('P_k')} and {typeset('P_v')}")
+            for one in prefixes
+            if hasattr(one, "encoder")
         ]
         above = column(Piece(core_w, core_h, core_w / 2, lambda *_: None),
                        *(self.note(one, one.own_parameters()) for one in others), o, gap=self.gap())  # fmt: skip
         left = min(0, middle - above.port)
-        row_h, joint_h = max(p.h for p in (q, k, v)), max((row.h for row in rows if row), default=0)
+        level = max(p.level for p in (q, k, v))  # the three Linears stand at one height, whatever is around them
+        row_h = level + max(p.h - p.level for p in (q, k, v))
+        joint_h = max((row.h for row in rows if row), default=0)
         joint = joint_h + self.gap() if prefixes else 0
         net_w = max((net.w + 16 for net in nets), default=0)
         low = 2 + LEAD  # of the projections
@@ -153,7 +158,7 @@ class Sketch(Boxes):
             pen.wire((x + port, y), (x + port, fork), head=False)
             pen.wire((start + ports[0], fork), (start + ports[2], fork), head=False)
             for piece, row, at in zip((q, k, v), rows, ports, strict=True):
-                at, foot = start + at, row_y + (row_h - piece.h) / 2
+                at, foot = start + at, row_y + level - piece.level
                 enter(pen, at, fork, foot, piece)
                 piece.paint(pen, at - piece.port, foot)
                 if row:
@@ -179,7 +184,7 @@ class Sketch(Boxes):
             P, written = getattr(one, name, None), hasattr(one, "encoder")
             m = len(one.encoder.E.data) if written else len(P.data)
             size = f"{m} × {one.up.shape[1] // 2}" if written else self.size(P)
-            cells.append((name, size, [] if written else [P], written))
+            cells.append((typeset(name), size, [] if written else [P], written))
         return self.cells(cells, name[-1])
 
     # ---- below the blocks, and above them

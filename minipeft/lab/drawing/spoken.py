@@ -10,6 +10,7 @@ from ...methods.vera import VeRALinear
 from ...methods.wrapper import Beside, Wrapper
 from ...model.module import Parameter, plain_path
 from ..ledger import count_parameters
+from .shapes import untypeset
 
 
 def listed(names):
@@ -142,7 +143,7 @@ def extreme_changes(model, amounts, block):
     told, seen = "", {}
     for path, p in model.named_parameters():
         if id(p) in amounts and (block is None or place(path)[0] == block):
-            share, text = amounts[id(p)]
+            share, text = amounts[id(p)][0], untypeset(amounts[id(p)][1])
             sign = text.rpartition(" ")[0]
             number, name = place(path.rpartition(".")[0] if sign == "ΔW" else path)
             seen.setdefault(sign, []).append((share, text, name if number is None else f"{name} of block {number}"))
