@@ -28,9 +28,11 @@ def main():
     if status := build_main([*options, str(SITE / "src"), str(SITE / "html")]):
         return status
     command = [sys.executable, "-m", "pagefind", "--quiet", "--site", str(SITE / "html"), "--root-selector", "article"]
-    subprocess.run([*command, "--exclude-selectors", ".headerlink, .tests-code"], check=True, env=os.environ)
+    command += ["--exclude-selectors", ".headerlink, .tests-code, .katex-mathml, ul.bar"]
+    subprocess.run(command, check=True, env=os.environ)
     number = len(list((SITE / "html").rglob("*.html")))
     print(f"{number} pages in {time.perf_counter() - began:.0f} s: {(SITE / 'html' / 'index.html').relative_to(ROOT)}")
+    print(f"with its search: python -m http.server -d {(SITE / 'html').relative_to(ROOT)}, then http://localhost:8000")
     return 0
 
 

@@ -54,9 +54,27 @@ def lean(app, pagename, templatename, context, doctree):
             r'(<span class="(\w+)">[^<\n]*)</span>(?:<span class="\2">([^<\n]*)</span>)', r"\1\3</span>", body
         )
         body = re.sub(r'(<div class="cell(?:_input|_output)?) docutils container', r"\1 container", body)
+        if pagename.startswith("notebooks/"):
+            body = IMAGE.sub(lambda image: sized(app, image), body)
+        if weight := WEIGHTS.get(pagename.rpartition("/")[0]):
+            body = f'<div data-pagefind-weight="{weight}">{body}</div>'
         if pagename == "reference/commands":
             body = re.sub(r"(<pre[^>]*>)<span></span>(usage: .*?)</pre>", fitting, body, flags=re.DOTALL)
         context["body"] = body.replace('<math xmlns="http://www.w3.org/1998/Math/MathML"', "<math")
+
+
+IMAGE = re.compile(r'<img (?=[^>]*?src="[^"]*_images/([^"/]+\.png)")')
+NARROW = 520  # pixels, which a phone can show whole
+WEIGHTS = {"notebooks/exercises": 0.3, "notebooks/solutions": 0.1}  # the search finds the lesson first
+
+
+def sized(app, image):
+    """Marks a narrow figure, which a phone shows as wide as its screen."""
+    source = next((path for path, name in app.builder.images.items() if name == image[1]), None)
+    if source is None:
+        return image[0]
+    width = int.from_bytes((Path(app.srcdir) / source).read_bytes()[16:20], "big")
+    return f'{image[0]}class="fits" ' if width <= NARROW else image[0]
 
 
 def fitting(shown):

@@ -152,7 +152,8 @@ def methods(setter, folder):
     out = [ROLE, title("All methods")]
     out.append(
         "Made from the methods themselves. Grey is frozen, blue is trained, in one block of the base ``english``, with the "
-        "settings a user gets who sets nothing.\n"
+        "settings a user gets who sets nothing. What is hatched is frozen, too: weights in 4 bits in QLoRA, numbers drawn "
+        "at random in VeRA.\n"
     )
     out.append(table(METHODS))
     for name, method in METHODS.items():

@@ -29,7 +29,7 @@ PAPERS = {  # as a docstring cites it: where it is
     "Zhang et al., 2023": "2308.03303",
     "Zhao et al., 2024": "2312.11420",
 }
-NOT_ON_ARXIV = {"Radford et al., 2019", "Srivastava 2014"}
+NOT_ON_ARXIV = {"Radford et al., 2019", "Srivastava et al., 2014"}
 # Hu, Hyeon-Woo, O'Neill, van den Oord
 AUTHOR = r"(?:(?:Ben|[Vv]an|[Vv]on|[Dd]e[nrl]?|[Dd]i|[Dd]u|[Ll][ae]) )*[A-Z][\w'’-]+"
 CITED = re.compile(rf"{AUTHOR}(?: et al\.| & {AUTHOR})?,? (?:19|20)\d\d")
@@ -44,7 +44,7 @@ TOKEN = re.compile(
 )
 SIGNS = {
     "...": r"\dots ", "<-": r"\leftarrow ", "+=": r"\mathrel{+}=", ": ": r"\colon ", ":": "{:}", "½": r"\tfrac12 ",
-    "#": r"\#", "%": r"\%", "&": r"\&", "{": r"\{", "}": r"\}", "ᵀ": r"^\top ", "−": "-", "‖": r"\|",
+    "#": r"\#", "%": r"\%", "&": r"\&", "{": r"\{", "}": r"\}", "ᵀ": r"^\top ", "−": "-", "‖": r"\|", "′": "'",
 }  # fmt: skip
 FIELDS = ("Shapes", "Trains", "At init", "Raises", "Options", "Class attributes", "Bits", "Error")
 FIELD = re.compile(rf"(?:(.*\S)  )?({'|'.join(FIELDS)}): +(\S.*)")  # on a line of its own, or after two spaces

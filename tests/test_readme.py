@@ -66,6 +66,20 @@ def test_its_commands_exist():
     assert set(re.findall(r"`minipeft ([a-z_]+)", README)) <= COMMANDS.keys()
 
 
+def test_minutes_needs_and_paths_of_its_lessons_are_those_of_the_page_on_teaching():
+    page = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## (\d\d) (.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
+    rows = re.findall(r"^\| (\d\d) \| \[.*\| (\d+) \| ([\d, ]*)\|$", README, re.MULTILINE)
+    assert [number for number, *_ in rows] == list(sections)
+    for number, minutes, needs in rows:
+        assert re.search(r"\*\*Time\*\*: (\d+) minutes", sections[number])[1] == minutes, number
+        first = re.search(r"\*\*Prerequisites\*\*: ([^;.]*)", sections[number])[1]
+        assert re.findall(r"\b\d\d\b", first) == re.findall(r"\d\d", needs), number
+    paths = re.findall(r"^\| [^|]* \| (?:the same, then )?(\d\d[\d, ]*) \| \d", page, re.MULTILINE)
+    ways = README.partition("Ways through it:")[2].partition("\n\n")[0]
+    assert set(re.findall(r"\d\d(?:, \d\d)+", " ".join(ways.split()))) == set(paths)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_files_that_a_page_links_to_exist(page):
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)

@@ -97,6 +97,7 @@ def test_the_braces_of_every_equation_match(file):
         ("dA = xᵀ dh", "dA = x^\\top \\,dh"),
         ("s = α / √r", "s = α / \\sqrt{r}"),
         ("p = softmax(z)", "p = \\operatorname{softmax}(z)"),
+        ("dx = gelu′(z′)", "dx = \\operatorname{gelu}'(z')"),
         ("x̂ = (x − mean x) / σ", "\\hat{x} = (x - \\operatorname{mean}\\,x) / σ"),
         ("dx = base's dx + dh Aᵀ", "dx =\\ \\text{base's}\\ dx + dh\\,A^\\top "),
     ],

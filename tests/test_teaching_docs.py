@@ -1,4 +1,4 @@
-"""docs/questions.md and docs/teaching.md are held to the lessons: sections exist, and quoted numbers stand in them."""
+"""docs/questions.md and docs/teaching.md are held to the lessons: sections exist, and numbers stand in them."""
 
 import re
 from pathlib import Path
@@ -8,12 +8,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LESSONS = {path.name[:2]: path for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.md"))}
-ANSWERS = re.findall(r"^(.*) \(Lesson (.*)\)$", (ROOT / "docs" / "questions.md").read_text("utf-8"), re.M)
+QUESTIONS = dict(re.findall(r"^### (.*)\n\n((?:(?!##).*\n)+)",
+    (ROOT / "docs" / "questions.md").read_text("utf-8").partition("## Elsewhere")[0], re.M))  # fmt: skip
+ENDS = re.compile(r" \((?:Lesson |(?=Not in a lesson; ))(\[\d\d\]\(.*|Not .*)\)$", re.M)  # of a part of an answer
+PARTS = [part for text in QUESTIONS.values() for part in zip(*[iter(ENDS.split(text.rstrip())[:-1])] * 2, strict=True)]
+ANSWERS = [(part, where) for part, where in PARTS if not where.startswith("Not in a lesson; ")]
 TEACHING = (ROOT / "docs" / "teaching.md").read_text("utf-8")
 
 
+NUMBER = r"(?<![\w.,-])-?\d+(?:,\d{3})*(?:\.\d+)?(?:e-\d+)?%?(?!\w)"
+
+
 def words(text):
-    return " ".join(text.replace("*", "").split())
+    return " ".join(text.replace("*", "").replace("−", "-").split())
 
 
 def stands_in(quoted, text):
@@ -41,16 +48,46 @@ def content(number, sections=()):
     return words("\n".join(text for section, text in texts if not sections or section in sections))
 
 
+def missing(answer, seen):
+    """What an answer says and its lesson does not: code, quotations, numbers, and numbers in this order: 1, 2 and 3."""
+    answer = words(re.sub(r"\]\([^)]*\)|Lesson \d\d, |[Ss]ection \d+|exercise \d", "]", answer))
+    said = re.findall(r"`([^`]+)`|\"([^\"]+)\"", answer)
+    plain = re.sub(r"`[^`]+`", "", answer)
+    absent = [text for pair in said for text in pair if text and not stands_in(text, seen)]
+    absent += [number for number in re.findall(NUMBER, plain) if not stands_in(number, seen)]
+    for row in re.findall(rf"{NUMBER}(?:, {NUMBER})* and {NUMBER}|\({NUMBER}(?: {NUMBER})+\)", plain):
+        numbers = [rf"(?<![\w.,]){re.escape(number)}(?![.,]?\d)" for number in re.findall(NUMBER, row)]
+        absent += [row] * (not re.search(r"[^\d]{1,40}".join(numbers), seen))
+    return absent
+
+
+@pytest.mark.parametrize(
+    ("answer", "absent"),
+    [
+        ('It has 28.5%, from `fit`, "for three" (1.87, 1.93 and −1.89).', []),
+        ("It has 28.6%.", ["28.6%"]),
+        ("It has 8.5%.", ["8.5%"]),
+        ("It has 1.89.", []),
+        ("Of 1,024 it has 87.", ["1,024", "87"]),
+        ("It has 1.93, 1.87 and −1.89.", ["1.93, 1.87 and -1.89"]),
+        ("It has 28.5% (1.93 1.87 −1.89).", ["(1.93 1.87 -1.89)"]),
+        ('It is `fits`, "for four".', ["fits", "for four"]),
+        ("Lesson 07, here: [it](https://a.org/42) is so (section 11, exercise 5).", []),
+    ],
+)
+def test_what_does_not_stand_in_the_lesson_is_found(answer, absent):
+    assert missing(answer, words("By fit, for three: 28.5% and (1.87 1.93 -1.89), of 11,024.")) == absent
+
+
 def test_every_answer_names_its_lesson():
-    page = (ROOT / "docs" / "questions.md").read_text("utf-8")
-    questions = re.findall(r"^### (.*)\n\n(.*(?:\n\n[^#\n].*)*)", page.partition("## Elsewhere")[0], re.M)
-    assert len(questions) == page.partition("## Elsewhere")[0].count("\n### ")
-    for question, answers in questions:
-        for answer in answers.split("\n\n"):
-            assert re.search(r" \(Lesson \[\d\d\]\(.*\)$", answer), f"{question}: {answer[:60]} ... names no lesson"
+    page = (ROOT / "docs" / "questions.md").read_text("utf-8").partition("## Elsewhere")[0]
+    assert len(QUESTIONS) == page.count("\n### ")
+    for question, text in QUESTIONS.items():
+        assert not ENDS.split(text.rstrip())[-1], f"{question}: its last paragraph names no lesson"
+        assert any(where in text for _, where in ANSWERS), f"{question}: no part of its answer names a lesson"
 
 
-@pytest.mark.parametrize(("answer", "where"), ANSWERS, ids=[answer[:40] for answer, _ in ANSWERS])
+@pytest.mark.parametrize(("answer", "where"), ANSWERS, ids=[answer.strip()[:40] for answer, _ in ANSWERS])
 def test_each_answer_stands_in_its_lesson(answer, where):
     cited = re.findall(r"\[(\d\d)\]\(\.\./notebooks/([\w.]+)\)([^;\[]*)", where)
     cited = {number: (file, re.findall(r"\*(.+?)\*", sections)) for number, file, sections in cited}
@@ -61,9 +98,8 @@ def test_each_answer_stands_in_its_lesson(answer, where):
         for section in sections:
             assert section in headings, f"lesson {number} has no section {section!r}; it has {headings}"
     seen = " ".join(content(number, sections) for number, (_, sections) in cited.items())
-    for quoted in re.findall(r"`([^`]+)`", answer):
-        where = f"lesson {', '.join(cited)}, {'; '.join(name for _, names in cited.values() for name in names)}"
-        assert stands_in(words(quoted), seen), f"docs/questions.md quotes {quoted!r}, which does not stand in {where}"
+    where = f"lesson {', '.join(cited)}, {'; '.join(name for _, names in cited.values() for name in names)}"
+    assert not missing(answer, seen), f"docs/questions.md says what does not stand in {where}"
 
 
 @pytest.mark.parametrize("number", LESSONS)
