@@ -39,10 +39,8 @@ class Parameter:
 
     @requires_grad.setter
     def requires_grad(self, flag):
-        if flag and not self.data.flags.c_contiguous:
-            self.data = np.ascontiguousarray(
-                self.data
-            )  # a transposed array, laid out anew: optimizers update flat views
+        if flag and not self.data.flags.c_contiguous:  # a transposed array, say: optimizers update flat views
+            self.data = np.ascontiguousarray(self.data)
         if flag != self.requires_grad:
             self.grad = np.zeros(self.data.shape, self.data.dtype) if flag else None
 

@@ -1,6 +1,7 @@
 """Checkpoints: all that a run needs to go on bit for bit as if it had not stopped, in one file."""
 
 import hashlib
+import math
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -127,8 +128,11 @@ class Run:
         }
         write_npz(path, header, self.arrays())
 
-    def load(self, path, batches):
-        """Take over the state that save wrote.  Raises: FileError if it is that of another run, and says what differs"""
+    def load(self, path, batches, factor):
+        """Take over the state that save wrote; factor(step) is that of this run's schedule.
+
+        Raises: FileError if it is that of another run, and says what differs
+        """
         header, arrays = read_checkpoint(path)
         over = header["step"] >= self.steps or header["history"]["stopped_early"]
         if header["settings"] != self.settings():
@@ -137,6 +141,11 @@ class Run:
                 f"{path} is the checkpoint of another run: {', '.join(differ)} differ.  Go on with the settings that it "
                 "began with, or begin anew with another checkpoint file"
             )
+        for step, was in enumerate(header["history"]["lr_factor"]):
+            if not math.isclose(factor(step), was):
+                raise FileError(
+                    f"{path} is the checkpoint of another run: its schedule differs, which gave {was:g} at step {step}"
+                )
         if not over and first_of(batches, self.seed) not in (None, header["first_batch"]):
             raise FileError(
                 f"{path} is the checkpoint of another run: its first batch was another (text, length or size)"
@@ -165,7 +174,8 @@ def read_checkpoint(path):
     for name, kind in needed.items():
         if not isinstance(header.get(name), kind):
             raise FileError(f"{path} is damaged: its header has no {name}, so no run can go on from it")
-    if "steps" not in header["settings"] or "stopped_early" not in header["history"] or "first_batch" not in header:
+    is_whole = "steps" in header["settings"] and {"stopped_early", "lr_factor"} <= header["history"].keys()
+    if not is_whole or "first_batch" not in header:
         raise FileError(f"{path} is damaged, or of an older minipeft: its header does not say which run it belongs to")
     return header, arrays
 
