@@ -40,7 +40,7 @@ def caching(model):
     acts only at the start of a sequence (a soft prompt) is taken off after the first call: by then the cache has its
     keys.
     """
-    paths = wrap(model, "*.core", CachedAttention, kind=Attention)
+    paths = wrap(model, "*.core", CachedAttention, kind=Attention, brought=True)  # whoever brought it
     paths += wrap(model, "wpe", lambda wpe: ShiftedPositions(wpe, 0))
     caches, shift = [model.get_submodule(path) for path in paths[:-1]], model.wpe
     taken_off = []

@@ -87,7 +87,7 @@ def test_what_cannot_be_done_with_a_base_is_one_line(run, tmp_path, monkeypatch)
         (("finetune", "text.txt", "--base", "nowhere/at/all"), "there is no folder nowhere/at/all"),
         (("finetune", "text.txt", "--base", "symbols"), "the base symbols knows no text"),
         (("finetune", "text.txt", "--base", "gpt2", "--out", "gpt2"), "gpt2 is a folder; a file is to be written"),
-        (("finetune", "text.txt", "--base", "gpt2", "--length", 400), "tokens; it needs at least"),
+        (("finetune", "text.txt", "--base", "gpt2", "--length", 400), "choose --length 48 or less"),
         (("generate", "--base", "gpt2", "--prompt", ""), "at least one token"),
         (("export", "nothing.npz", "--to", "there", "--base", "gpt2"), "there is no file nothing.npz"),
         (("import", "gpt2"), "adapter_config.json"),

@@ -96,7 +96,7 @@ def run(args):
     if after.loss > before.loss:
         print(f"it reads this text worse than before: try a smaller rate than --lr {lr:g}")
     if seen > MOST_SEEN:
-        print(f"{seen:.0%} of the held-out lines stand in the training part, too: on new text it is not so good")
+        print(f"{seen:.0%} of the held-out lines stand in the training part, too: on new text it may be worse")
     print(f"before | {written_before}\nafter  | {line(write(base, prompt, 40))}")
     use = ["minipeft", "generate", "--adapter", str(place), "--prompt", prompt]
     use += ["--base", args.base] if args.base != "english" else []
@@ -236,6 +236,7 @@ def read(args, base, T):
         (train, held_out), held_out_text = np.split(ids, [cut]), read_beside(base, ids, cut)
         if held_out_text is None:
             held_out_text = base.decode(held_out)
+        train_text = base.decode(train)
         held_out_text = held_out_text.partition(" ")[2] or held_out_text  # the cut may be in the middle of a word
     lines, known = [one for one in held_out_text.splitlines() if one.strip()], set(train_text.splitlines())
     return train, held_out, held_out_text, sum(one in known for one in lines) / max(len(lines), 1)

@@ -35,7 +35,7 @@ def open_model(name):
     """A shipped base by its name, or else a GPT-2 folder or a model of the Hub; in float32."""
     if name in base_names():
         return load_base(name, "float32")
-    if not Path(name).exists() and (meant := get_close_matches(name, base_names(), 1)):
+    if not Path(name).exists() and (meant := get_close_matches(name, base_names(), 1, 0.8)):
         raise ValueError(f"there is no base {name!r}, and no folder of that name; did you mean {meant[0]}?")
     return load_gpt2(name, "float32")
 

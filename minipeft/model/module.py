@@ -147,11 +147,12 @@ class Module:
         else:
             setattr(parent, name, module)
 
-    def matching(self, pattern, kind=object):
+    def matching(self, pattern, kind=object, brought=False):
         """The paths of the layers below that match.
 
         pattern: a glob, or several, over paths as they are or as they are in the bare base; `*` crosses dots
         kind: only layers of this class count
+        brought: layers that came with what was put around another count, too
 
         A layer that was put around another has that one as its .base: kind looks through it, and no .base is matched
         itself.  What it brought besides (layers of its own) is no layer of the base, and is left alone.
@@ -162,7 +163,9 @@ class Module:
         there_is = [
             path
             for path, node in self.named_modules()
-            if isinstance(innermost(node), kind) and not path.endswith(".base") and not self.is_brought(path)
+            if isinstance(innermost(node), kind)
+            and not path.endswith(".base")
+            and (brought or not self.is_brought(path))
         ]
         for glob in globs:
             fits = [p for p in there_is if fnmatchcase(p, glob) or fnmatchcase(plain_path(p), glob)]
@@ -182,9 +185,9 @@ class Module:
             node = node[int(name)] if isinstance(node, list) else getattr(node, name)
         return False
 
-    def wrap(self, pattern, around, kind=object):
+    def wrap(self, pattern, around, kind=object, brought=False):
         """Put around(layer) in the place of every layer below that matches (see matching); return the paths."""
-        paths = self.matching(pattern, kind)
+        paths = self.matching(pattern, kind, brought)
         for path in reversed(paths):  # inner ones first, so that the paths above them still hold
             self.set_submodule(path, around(self.get_submodule(path)))
         return paths
