@@ -86,9 +86,9 @@ def parse(argv):
 
 
 def meant(unknown, command):
-    """The option that is most like the first unknown one: --r for --rank, --prompt for --promt."""
+    """What ends the sentence: "; did you mean --r?" for --rank, --prompt for --promt; nothing where no option is like it."""
     name = next((argument.partition("=")[0] for argument in unknown if argument.startswith("-")), "")
-    options = command._option_string_actions
+    options = command._option_string_actions  # argparse has no public way to them
     near = get_close_matches(name, options, 1, 0.8) or sorted((one for one in options if name.startswith(one)), key=len)
     return f"; did you mean {near[-1]}?" if near else ""
 

@@ -266,10 +266,36 @@ def test_finetune_improves_the_held_out_text_and_says_by_how_much(run, text, mon
 
 
 def test_finetune_writes_over_no_adapter_that_was_not_named(run, text):
-    for name in ("adapter.npz", "adapter-2.npz", "adapter-3.npz"):
-        out = run("finetune", text, "--steps", 1, "--length", 16, "--batch", 1)[1]
+    written = {}
+    for i, name in enumerate(("adapter.npz", "adapter-2.npz", "adapter-3.npz")):
+        out = run("finetune", text, "--steps", 1, "--length", 16, "--batch", 1, "--seed", i)[1]
         assert f"saved to {name}; use it with: minipeft generate --adapter {name}" in out
-        assert Path(name).is_file()
+        written[name] = Path(name).read_bytes()
+    assert all(Path(name).read_bytes() == data for name, data in written.items())
+
+
+def test_finetune_takes_another_name_where_its_own_was_taken_meanwhile(run, text, monkeypatch):
+    train = finetune.fit
+
+    def meanwhile(*arguments, **options):
+        Path("adapter.npz").write_bytes(b"of another run")
+        return train(*arguments, **options)
+
+    monkeypatch.setattr(finetune, "fit", meanwhile)
+    assert "saved to adapter-2.npz" in run("finetune", text, "--steps", 1, "--length", 16, "--batch", 1)[1]
+    assert Path("adapter.npz").read_bytes() == b"of another run"
+
+
+def test_lines_that_are_not_trained_on_are_not_said_to_be(run, tmp_path):
+    """Of a long paragraph and a few lines the last fifth is held out, whole lines or not; it begins with a whole word."""
+    lines = read_text("climate").splitlines()
+    path = tmp_path / "few.txt"
+    path.write_text(" ".join(lines[:80]) + "\n" + "\n".join(lines[80:83]) + "\n", encoding="utf-8")
+    status, out, _ = run("finetune", path, "--steps", 1, "--length", 100, "--batch", 1)
+    assert status == 0
+    assert "stand in the training part" not in out
+    prompt = re.search(r"^before \| (\S+)", out, re.M)[1]
+    assert prompt.strip(".,") in path.read_text("utf-8").replace(".", "").replace(",", "").split()
 
 
 def test_finetune_takes_a_shipped_text_by_its_name(run):
@@ -352,7 +378,7 @@ def test_generate_says_what_was_learned_by_heart(run, tmp_path):
             "and no folder of that name; did you mean english?",
         ),
         (("finetune", "fine.txt", "--targets", "q_proj"), "did you mean '*.q_proj'?"),
-        (("finetune", "fine.txt", "--lr", "0"), "nothing would be learned"),
+        (("finetune", "fine.txt", "--lr", "0"), "--lr must be above 0, not 0"),
         (("finetune", "fine.txt", "--workers", 65, "--batch", 1), "workers must be at most 64, not 65"),
         (("finetune", "short.txt"), "has 11 tokens; it needs at least 678"),
         (("finetune", "latin.txt"), "is not UTF-8 text (byte 3)"),

@@ -744,7 +744,7 @@ def test_an_adapter_that_finds_no_place_goes_to_another(run, tmp_path, monkeypat
     assert run("finetune", "my.txt", *SHORT, "--out", "expected.npz")[0] == 0
     full("full", monkeypatch)
     status, out, err = run("finetune", "my.txt", *SHORT, "--out", "full/a.npz")
-    place = tmp_path / "a-1.npz"
+    place = tmp_path / "a-2.npz"
     assert status == 1
     assert f"full/a.npz could not be written: No space left on device; it is in {place} instead" in err
     assert f"--adapter {place}" in out
@@ -759,7 +759,7 @@ def test_the_temporary_folder_is_next(run, tmp_path, monkeypatch):
         monkeypatch.setenv({"temporary": "TMPDIR", "home": "HOME"}[name], str(tmp_path / name))
     monkeypatch.setattr("tempfile.tempdir", None)
     full(tmp_path, monkeypatch)
-    for there, name in [("temporary/a.npz", "a.npz"), ("temporary/a-1.npz", "a.npz")]:
+    for there, name in [("temporary/a.npz", "a.npz"), ("temporary/a-2.npz", "a.npz")]:
         status, _, err = run("finetune", "my.txt", *SHORT, "--out", name)
         assert status == 1
         assert str(tmp_path / there) in err

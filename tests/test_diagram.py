@@ -203,7 +203,11 @@ def test_sizes_stand_in_the_drawing():
     assert {"4 bits"} <= said(draw(tiny_peft("qlora")))
 
 
-@pytest.mark.parametrize("method", [LoRA(r=2), LoRA(r=2, targets="*.q_proj"), IA3(), DoRA(r=2)], ids=repr)
+@pytest.mark.parametrize(
+    "method",
+    [LoRA(r=2), LoRA(r=2, targets="*.q_proj"), IA3(), DoRA(r=2), IA3(targets="*.v_proj", feedforward="*.q_proj")],
+    ids=repr,
+)
 def test_the_three_linears_stand_at_one_height(method):
     model = get_peft_model(tiny_model(), method)
     for picture in (draw(model), draw_methods({"it": model})):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from specimens import CASES, CONFIG, snapshot, tiny_model, tiny_peft
 
-from minipeft import Adapter, LoRA, PrefixTuning, PromptTuning, disabled, generate, get_peft_model, merge
+from minipeft import Adapter, After, LoRA, PrefixTuning, PromptTuning, disabled, generate, get_peft_model, merge
 from minipeft.generation import caching, choose
+from minipeft.model.attention import CausalSelfAttention
 
 every_case = pytest.mark.parametrize("case", CASES)
 START = np.array([[1, 4, 1], [0, 6, 12]])
@@ -259,3 +260,23 @@ def test_virtual_tokens_shorten_the_window(model, method):
 def test_adapters_do_not(model):
     get_peft_model(model, Adapter(m=2))
     assert generate(model, np.zeros((1, 16), int), 1).shape == (1, 17)
+
+
+class AttentionAfter(After):
+    """A path of the reader's own that attends."""
+
+    def __init__(self, base):
+        super().__init__(base)
+        self.attention = CausalSelfAttention(CONFIG.n_embd, CONFIG.n_head, np.random.default_rng(1), std_out=1)
+
+    def path(self, u):
+        return self.attention(u)
+
+
+def test_an_attention_that_was_brought_has_its_past_too():
+    model, ids = tiny_model(), np.arange(8)[None]
+    model.wrap("*.mlp", AttentionAfter)
+    whole = model(ids)[0]
+    with caching(model) as step:
+        parts = [step(ids[:, :3]), *(step(ids[:, i : i + 1]) for i in range(3, 8))]
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, rtol=0, atol=1e-12)

@@ -87,6 +87,8 @@ def test_an_installation_makes_the_same_notebooks_from_texts(tmp_path, monkeypat
     assert sorted(p.relative_to(tmp_path / "course") for p in tmp_path.rglob("*") if p.is_file()) == NOTEBOOKS
     for name in NOTEBOOKS:
         assert cells(tmp_path / "course" / name) == cells(checkout / name)
+        made = json.loads((tmp_path / "course" / name).read_text(encoding="utf-8"))["cells"]
+        assert [cell["id"] for cell in made] == [f"c{i:03d}" for i in range(len(made))]
     assert "appears as you run them" in capsys.readouterr().out
 
 
@@ -109,7 +111,7 @@ def test_what_came_meanwhile_stays(tmp_path, monkeypatch):
 def test_a_folder_of_that_name_beside_the_package_is_no_checkout(tmp_path, monkeypatch):
     installed(monkeypatch)
     (tmp_path / "notebooks").mkdir()
-    (tmp_path / "notebooks" / "01_mine.ipynb").write_text("mine")
+    (tmp_path / "notebooks" / "00_start_here.ipynb").write_text("mine")
     monkeypatch.setattr(lessons, "CHECKOUT", tmp_path / "notebooks")
     assert sorted(lessons.course()) == NOTEBOOKS
 

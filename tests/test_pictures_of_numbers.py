@@ -21,9 +21,9 @@ from minipeft.lab import (
     spectrum,
     write,
 )
-from minipeft.lab.charts import plot_heat, plot_lines
+from minipeft.lab.charts import farther_side, plot_heat, plot_lines
 from minipeft.lab.ledger import count_parameters
-from minipeft.lab.picture import COLORS, TRAINED
+from minipeft.lab.picture import COLORS, TRAINED, canvas
 from minipeft.lab.spectra import rank_for
 from minipeft.lab.symbols import Writing
 
@@ -290,3 +290,16 @@ def test_the_windows_have_the_lines_of_their_tasks(monkeypatch):
     assert not lower.patches
     edges = upper.transData.inverted().transform(window.get_window_extent())[:, 0]
     assert edges == pytest.approx((1e-3, 2e-3))
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [([5, 5, 5], (0.995, "right", 7)), ([9, 9, 9], (0.005, "left", 4)), ([5, 9, 9], (0.995, "right", 4)),
+     ([9, 9, 5], (0.005, "left", 4)), (None, (0.005, "left", 4))],
+    ids=["along", "far", "begins there", "ends there", "none"],
+)  # fmt: skip
+def test_the_name_of_a_level_keeps_away_from_lines(line, place):
+    _, axes = canvas(4, 3)
+    axes.set(xlim=(0, 2), ylim=(0, 10))
+    drawn = [] if line is None else [np.array(list(zip(range(3), line, strict=True)), float)]
+    assert farther_side(axes, drawn, 5) == place

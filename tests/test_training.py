@@ -21,7 +21,7 @@ from minipeft import (
     quantise,
     unwrap,
 )
-from minipeft.files import FileError
+from minipeft.files import FileError, read_npz, write_npz
 from minipeft.training import SGD, AdamW, Diverged, clip_grad_norm, constant, evaluate, fit, warmup_cosine
 from minipeft.training import optimizers as optimizers_module
 
@@ -151,9 +151,35 @@ def test_transposed_arrays_are_trained_or_refused(rng):
     backward(np.ones_like(y))
     SGD(layer, lr=0.1).step()
     assert np.array_equal(layer.weight.data, W.T - 0.1 * layer.weight.grad)
-    layer.weight.data = W.T
+    layer.bias.data = np.zeros(8)[::2]
+    before, optimizer = layer.weight.data.copy(), SGD(layer, lr=0.1)
     with pytest.raises(ValueError, match="in C order"):
-        SGD(layer, lr=0.1).step()
+        optimizer.step()
+    assert np.array_equal(layer.weight.data, before)  # refused before anything was updated
+    assert optimizer.steps == 0
+
+
+def test_evaluations_are_settings_where_there_are_any(tmp_path):
+    model, val = lora(), [tiny_batch()]
+    fit(model, batches, 4, AdamW(model), progress=False, checkpoint=tmp_path / "c", val=val, val_every=2)
+    other = lora()
+    with pytest.raises(FileError, match="val_every, patience differ"):
+        fit(
+            other, batches, 4, AdamW(other), progress=False, checkpoint=tmp_path / "c", resume=True, val=val, patience=1
+        )
+    fit(other, batches, 4, AdamW(other), progress=False, checkpoint=tmp_path / "d")
+    fit(other, batches, 4, AdamW(other), progress=False, checkpoint=tmp_path / "d", resume=True, val_every=7)  # no val
+
+
+@pytest.mark.parametrize("factors", [None, ["a"], [None], 3])
+def test_a_damaged_schedule_in_a_checkpoint(factors, tmp_path):
+    model = lora()
+    fit(model, batches, 2, AdamW(model), progress=False, checkpoint=tmp_path / "c.npz")
+    header, arrays = read_npz(tmp_path / "c.npz", "checkpoint")
+    header["history"]["lr_factor"] = factors
+    write_npz(tmp_path / "c.npz", header, arrays)
+    with pytest.raises(FileError, match="is damaged"):
+        fit(model, batches, 2, AdamW(model), progress=False, checkpoint=tmp_path / "c.npz", resume=True)
 
 
 def test_a_transposed_start_is_trained(rng):
@@ -284,10 +310,8 @@ def test_a_finished_run_is_not_trained_further_by_resuming(tmp_path):
             "seed differ",
         ),
         (
-            lambda m, path: fit(
-                m, batches, 4, AdamW(m), checkpoint=path, resume=True, progress=False, clip=None, val_every=2
-            ),
-            "clip, val_every differ",
+            lambda m, path: fit(m, batches, 4, AdamW(m), checkpoint=path, resume=True, progress=False, clip=None),
+            "clip differ",
         ),
         (
             lambda m, path: fit(
@@ -300,10 +324,12 @@ def test_a_finished_run_is_not_trained_further_by_resuming(tmp_path):
 def test_the_checkpoint_of_another_run_is_refused(tmp_path, other, message):
     model = lora()
     fit(model, batches, 4, AdamW(model), progress=False, checkpoint=tmp_path / "c")
-    before = weights(model)
+    fresh = lora()
+    before = weights(fresh)
     with pytest.raises(FileError, match=message):
-        other(model, tmp_path / "c")
-    assert same(before, weights(model))
+        other(fresh, tmp_path / "c")
+    assert same(before, weights(fresh))  # nothing of the checkpoint was taken over
+    assert not same(before, weights(model))
 
 
 def test_the_checkpoint_of_another_method_is_refused(tmp_path):

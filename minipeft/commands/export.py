@@ -5,13 +5,13 @@ A folder is written to only if it is new, empty, or was written by this command:
 
 import os
 
-from ..files import FileError, check_folder
+from ..files import FileError, check_folder, check_place
 from ..interop import export_peft, save_gpt2
 from ..interop.peft_files import CONFIG, TENSORS, exporter
 from ..interop.tensors import MARK, need
 from ..methods import load_adapter, unwrap
 from ..training import base_names, load_tokens
-from ..training.bases import write_licences
+from ..training.bases import LICENCES, NOTICES, write_licences
 from .output import saved
 from .text import BASE, open_model
 
@@ -58,6 +58,8 @@ def check_places(args):
         raise FileError(
             f"{args.base_to} holds an adapter, which transformers would load with the model: choose another"
         )
+    if os.path.isdir(args.base_to):
+        check_place(os.path.join(args.base_to, LICENCES), "list of licences", NOTICES)
     if os.path.realpath(args.to) == os.path.realpath(args.base_to):
         raise FileError(
             "--to and --base-to must be different folders: transformers would load the base with the adapter on"

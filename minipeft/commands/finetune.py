@@ -6,7 +6,6 @@ command ends the step, and saves what is trained so far as NAME.interrupted.npz 
 (a full disk), the adapter goes to the working folder, the temporary or your own, and the last line says where.
 """
 
-import itertools
 import os
 import shlex
 from pathlib import Path
@@ -21,7 +20,7 @@ from ..training.checkpoints import read_checkpoint
 from ..training.data import TEXTS
 from ..training.workers import suitable_workers
 from .output import saved
-from .rescue import save_elsewhere
+from .rescue import free, save_elsewhere
 from .settings import add_settings, add_workers, at_least, method_of
 from .signals import BetweenSteps, Stopped
 from .text import BASE, line, lost, open_base, read_beside, read_text_file, unknown_share, write
@@ -41,7 +40,7 @@ def add_arguments(parser):
     add(
         "--length",
         type=at_least(1),
-        help="tokens in a stretch (default: 16 less than the context window, at most 256)",
+        help="tokens in a stretch (default: 16 less than the context window, or what virtual tokens leave; at most 256)",
     )
     rates = ", ".join(f"{name} {method.lr:g}" for name, method in METHODS.items())
     add("--lr", type=float, help=f"learning rate (default: {rates}; with a GPT-2 folder a tenth of it)")
@@ -57,15 +56,16 @@ def add_arguments(parser):
 
 def run(args):
     method = method_of(args)
-    args.out = free_name("adapter.npz") if args.out is None else args.out
+    args.is_named = args.out is not None
+    args.out = args.out if args.is_named else str(free("adapter.npz"))
     check_places(args)
     base = open_base(args.base)
     model, shipped = base.model, args.base in base_names()
-    T = length(args, method, model.config.n_positions)
+    T = stretch_length(args, method, model.config.n_positions)
     N, lr = (8, method.lr) if shipped else (1, method.lr / 10)
     N, lr = N if args.batch is None else args.batch, lr if args.lr is None else args.lr
     if not lr > 0:
-        raise ValueError(f"--lr must be above 0, not {lr:g}: nothing would be learned")
+        raise ValueError(f"--lr must be above 0, not {lr:g}")
     train, held_out, sample, seen = read(args, base, T)
     windows = held_out_windows(held_out, T, model.config.vocab_size)
     before, prompt = evaluate(model, windows), beginning(sample)
@@ -105,10 +105,12 @@ def run(args):
         raise OSError(f"{problem}; it is in {place} instead")
 
 
-def length(args, method, window):
+def stretch_length(args, method, window):
     """Tokens in a stretch: as --length says, or what fits beside 16 virtual tokens, or beside all that the method has."""
     taken = method.m if isinstance(method, (PrefixTuning, PromptTuning)) else 0
-    left = max(window - taken, 1)  # the method refuses what leaves none
+    left = window - taken
+    if left < 1:
+        raise ValueError(f"--m {taken} leaves no position for a token: the base has {window}")
     if args.length is None:
         return min(256, left, max(window - 16, window // 2))
     if args.length > left:
@@ -117,13 +119,6 @@ def length(args, method, window):
             f"--length {args.length} is too long: the base has {window} positions{beside}; choose --length {left} or less"
         )
     return args.length
-
-
-def free_name(path):
-    """adapter.npz; where that is taken, adapter-2.npz, and so on: an earlier adapter stays."""
-    path = Path(path)
-    tried = (path.with_name(f"{path.stem}-{n}{path.suffix}") for n in itertools.count(2))
-    return str(next(place for place in itertools.chain([path], tried) if not os.path.lexists(place)))
 
 
 def check_places(args):
@@ -159,7 +154,7 @@ def train_and_save(args, model, batches, optimizer, options):
         except (Stopped, NotWritten, FileError) as error:  # the last two: of the checkpoint
             if not optimizer.steps or not getattr(error, "between_steps", True):
                 raise
-            place, problem = save(model, args.out if optimizer.steps == args.steps else interrupted(args.out))
+            place, problem = save(model, place_for(args) if optimizer.steps == args.steps else interrupted(args.out))
             where = f"as it was after step {optimizer.steps} of {args.steps}, the adapter is in {place}"
             where += f" ({problem})" if problem else ""
             if not isinstance(error, Stopped):
@@ -167,16 +162,21 @@ def train_and_save(args, model, batches, optimizer, options):
             if args.checkpoint and Path(args.checkpoint).exists():
                 where += f"; --resume goes on from {args.checkpoint}"
             raise Stopped(error.signum, where) from error
-        place, problem = save(model, args.out)
+        place, problem = save(model, place_for(args))
     if pause.signum is not None:  # after the last step had begun
         raise Stopped(pause.signum, f"the training had ended, the adapter is in {place}")
     return history, place, problem
 
 
+def place_for(args):
+    """--out; where it was not given, what is free by now: another run may have taken the name meanwhile."""
+    return args.out if args.is_named else free("adapter.npz")
+
+
 def interrupted(path):
-    """adapter.interrupted.npz for adapter.npz: a whole adapter is not written over by a part of one."""
+    """adapter.interrupted.npz for adapter.npz, or what is free: no adapter is written over by a part of one."""
     path = Path(path)
-    return path.with_name(f"{path.stem}.interrupted{path.suffix}")
+    return free(path.with_name(f"{path.stem}.interrupted{path.suffix}"))
 
 
 def save(model, path):

@@ -99,25 +99,29 @@ def copy_course(files, folder):
         for relative, text in texts.items():
             path = folder / relative
             made += [new for new in reversed(path.parents) if not new.exists()]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with told(path), open(path, "x", encoding="utf-8") as file:  # "x": what came there meanwhile stays
-                made.append(path)
-                file.write(text)
+            with naming(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with open(path, "x", encoding="utf-8") as file:  # "x": what came there meanwhile stays
+                    made.append(path)
+                    file.write(text)
     except BaseException:  # a full disk, Ctrl-C: a part of the course would stand in the way of the next try
         for path in reversed(made):
-            with suppress(OSError):  # not empty: somebody has put something there
-                path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+            with suppress(OSError):  # a folder that is not empty: somebody has put something there
+                if path.is_dir():
+                    path.rmdir()
+                else:
+                    path.unlink(missing_ok=True)
         raise
     return [folder / relative for relative in texts]
 
 
 @contextmanager
-def told(path):
-    """A full disk says no name, and the system's words are few."""
+def naming(path):
+    """What the system says of the block, with the path at which it happened: of a full disk it names none."""
     try:
         yield
     except OSError as error:
-        raise OSError(f"{path} cannot be written: {error.strerror}; nothing of the course is left behind") from error
+        raise OSError(f"{path} cannot be written: {error.strerror}; the course is not copied") from error
 
 
 def leave_to_jupyter(signum, frame):

@@ -1,5 +1,6 @@
 """The last resort for work that could not be saved where it was to be: another folder."""
 
+import itertools
 import os
 import tempfile
 from pathlib import Path
@@ -40,6 +41,7 @@ def folders(path):
 
 
 def free(path):
-    """A name like this one that nothing has yet."""
-    names = (path.with_name(f"{path.stem}{f'-{n}' if n else ''}{path.suffix}") for n in range(1000))
-    return next(name for name in names if not os.path.lexists(name))
+    """The path; where that is taken NAME-2, NAME-3 and so on, what nothing has yet."""
+    path = Path(path)
+    others = (path.with_name(f"{path.stem}-{n}{path.suffix}") for n in itertools.count(2))
+    return next(place for place in itertools.chain([path], others) if not os.path.lexists(place))

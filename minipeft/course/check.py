@@ -158,10 +158,11 @@ def one_number(name, got, want, slips):
 
 
 def two_numbers(name, answer, asked):
-    """The pair that was answered, (..., ...) while nothing is; None, after a line on it, for what is no pair."""
+    """Both numbers of an answer; (..., ...) while it is empty.  If it is no pair, say so and return None."""
     if answer is ... or answer is None:
         return ..., ...
-    if isinstance(answer, (tuple, list)) and len(answer) == 2:
+    is_row = isinstance(answer, (tuple, list)) or (isinstance(answer, np.ndarray) and answer.ndim == 1)
+    if is_row and len(answer) == 2:
         return answer
     report(name, [("answer", lambda: (False, f"two numbers are asked for: {asked}"))])
     return None

@@ -249,9 +249,10 @@ def finish(axes, xlabel, ylabel, form, ylim, level):
 
 
 def farther_side(axes, drawn, y):
-    """(x, "left" or "right", points above): where the lines that are drawn keep farther from the height y, for its name.
+    """(x, side, points above) for the name of a level at height y: at the end where the lines keep farther from it.
 
-    What counts is the outer fifth.  Left if both sides are far.  If a line runs along it on both, right, and higher.
+    Looked at are the points in the outer fifths.  Where both are far, left; where lines run along it at both, right and
+    higher.
     """
     to_axes = axes.transScale + axes.transLimits
     height, lines = to_axes.transform((axes.get_xlim()[0], y))[1], [to_axes.transform(points) for points in drawn]

@@ -50,9 +50,7 @@ class LoRALinear(Beside):
         else:
             A[...] = rng.uniform(-1, 1, A.shape) / d_in**0.5
         self.A, self.B = Parameter(A, "A" in train), Parameter(B, "B" in train)
-        self.dropout = Dropout(dropout, rng).train(
-            base.training
-        )  # Beside.forward sends x through it, then through path
+        self.dropout = Dropout(dropout, rng).train(base.training)  # Beside.forward sends x through it, then to path
         self.scaling = scale(r, alpha, rslora)
 
     def path(self, x):

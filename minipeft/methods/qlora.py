@@ -6,7 +6,7 @@ from ..model.layers import Linear
 from ..model.module import Module
 from .lora import LoRA
 from .nf4 import NF4Linear
-from .records import base_parameters, records_of, undone_on_error
+from .records import records_of, undone_on_error
 from .wrapper import Wrapper, wrap, wrappers_of
 
 
@@ -54,14 +54,12 @@ class QLoRA(LoRA):
 
 def store_in_4_bits(model, targets, double):
     """Put an NF4Linear in the place of each of the base's own Linears, beneath what is around it."""
-    own = {id(p) for _, p in base_parameters(model)}
 
     def stored(layer):
         if isinstance(layer, Wrapper):
             layer.base = stored(layer.base)
             return layer
-        is_done = isinstance(layer, NF4Linear) or id(layer.bias) not in own
-        return layer if is_done else NF4Linear(layer, double)
+        return layer if isinstance(layer, NF4Linear) else NF4Linear(layer, double)
 
     wrap(model, targets, stored, kind=Linear)
 

@@ -52,7 +52,7 @@ def recorded(model, method, seed, start=None):
     base = [(path, p, array_of(p)) for path, p in base_parameters(model)]
     with undone_on_error(model):
         yield
-        begin_at(model, start or {}, np.random.default_rng(seed))
+        begin_at(model, {} if start is None else start, np.random.default_rng(seed))
     record = Record(method, seed, digest)
     record.replaced = replaced_since(model, layers)
     record.wrappers = [wrapper for _, wrapper in wrappers_of(model)]

@@ -148,7 +148,7 @@ class GELU(Module):
     """The tanh form of the Gaussian error linear unit (Hendrycks & Gimpel, 2016), as GPT-2 has it.
 
         y = ½ x (1 + tanh(√(2/π) (x + 0.044715 x³)))
-        dx = dy ⊙ gelu′(x),   gelu′(x) = σ (1 + x (1 − σ) z′),   y = x σ(z),   z′ = c (1 + 3 · 0.044715 x²),   c = 2 √(2/π)
+        dx = dy ⊙ gelu′(x)                                       (functional.gelu says what that is)
 
     Shapes:   x, y (...)
     """

@@ -159,7 +159,6 @@ class Module:
 
         Raises: ValueError that lists what there is, when a glob matches nothing
         """
-        globs, found = several(pattern), []
         there_is = [
             path
             for path, node in self.named_modules()
@@ -167,23 +166,25 @@ class Module:
             and not path.endswith(".base")
             and (brought or not self.is_brought(path))
         ]
-        for glob in globs:
-            fits = [p for p in there_is if fnmatchcase(p, glob) or fnmatchcase(plain_path(p), glob)]
-            if not fits:
+
+        def fitting(glob):
+            return {path for path in there_is if fnmatchcase(path, glob) or fnmatchcase(plain_path(path), glob)}
+
+        found = set()
+        for glob in several(pattern):
+            if not (fits := fitting(glob)):
                 listed = ", ".join(map(plain_path, there_is)) or f"no {getattr(kind, '__name__', 'such layer')} at all"
-                hint = f"; did you mean '*.{glob}'?" if any(p.endswith(f".{glob}") for p in there_is) else ""
+                hint = f"; did you mean '*.{glob}'?" if fitting(f"*.{glob}") else ""
                 raise ValueError(f"{glob!r} matches nothing that can be wrapped here{hint}; there is: {listed}")
-            found += fits
+            found |= fits
         return [path for path in there_is if path in found]
 
     def is_brought(self, path):
-        """True if the layer at this path lies in what was put around another, and not in that other."""
-        node = self
-        for name in path.split("."):
-            if name != "base" and isinstance(getattr(node, "base", None), Module):
-                return True
-            node = node[int(name)] if isinstance(node, list) else getattr(node, name)
-        return False
+        """True if the layer at this path came with what was put around another."""
+        names = path.split(".")
+        above = [self.get_submodule(".".join(names[:i])) for i in range(len(names))]
+        return any(name != "base" and isinstance(getattr(node, "base", None), Module)
+                   for node, name in zip(above, names, strict=True))  # fmt: skip
 
     def wrap(self, pattern, around, kind=object, brought=False):
         """Put around(layer) in the place of every layer below that matches (see matching); return the paths."""

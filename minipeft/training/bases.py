@@ -132,15 +132,14 @@ def pretrain(name, folder, steps=None, seed=0, progress=True, workers=None, chec
 def places(name, folder):
     """The files of a base, [(path, kind, mark), ...], as check_place takes them."""
     folder = Path(folder)
-    card = (folder / f"{name}.md", "card of a base", CARD)
+    base, card = (folder / f"{name}.npz", "base", None), (folder / f"{name}.md", "card of a base", CARD)
     if name == "symbols":
-        return [(folder / f"{name}.npz", "base", None), card]
-    tokens = (folder / f"{name}.json", "tokenizer", MARK)
-    return [(folder / f"{name}.npz", "base", None), tokens, card, (folder / LICENCES, "list of licences", NOTICES)]
+        return [base, card]
+    return [base, (folder / f"{name}.json", "tokenizer", MARK), card, (folder / LICENCES, "list of licences", NOTICES)]
 
 
 def write_licences(folder):
-    """What goes with the text of `english` goes with a model that was trained on it."""
+    """Write LICENSES.md: what goes with the text of `english` goes with every model that was trained on it."""
     with replacing(Path(folder) / LICENCES, "list of licences", NOTICES) as file:
         file.write(DATA.joinpath(LICENCES).read_bytes())
 

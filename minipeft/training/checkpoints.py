@@ -1,7 +1,6 @@
 """Checkpoints: all that a run needs to go on bit for bit as if it had not stopped, in one file."""
 
 import hashlib
-import math
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from ..files import FileError, read_npz, write_npz
 from ..methods import records_of
 from ..methods.wrapper import wrappers_of
+from ..validation import is_real
 from .step import check_finite, parts
 from .workers import dropouts
 
@@ -38,11 +38,10 @@ class Run:
     Raises: ValueError if the optimizer holds parameters that are not trained in this model
     """
 
-    def __init__(self, replicas, optimizer, steps, seed, rng, batches, val, watched):
-        self.clip, self.val_every, self.patience = watched
+    def __init__(self, replicas, optimizer, steps, seed, rng, batches, val, options):
         self.optimizer, self.steps, self.seed, self.rng = optimizer, steps, seed, rng
         self.model = model = replicas[0]
-        self.replicas, self.records = replicas, records_of(model)
+        self.replicas, self.records, self.options = replicas, records_of(model), options
         self.data = {"batches": getattr(batches, "digest", None), "val": [digest(batch) for batch in val or ()]}
         self.first_batch = None  # its digest
         self.step, self.history = 0, History()
@@ -111,7 +110,7 @@ class Run:
         return {
             "frozen": self.frozen(), "steps": self.steps, "seed": self.seed, "groups": groups, "parameters": arrays,
             "optimizer": type(self.optimizer).__name__, "methods": methods, "workers": len(self.replicas),
-            "data": self.data, "clip": self.clip, "val_every": self.val_every, "patience": self.patience,
+            "data": self.data, **self.options,
         }  # fmt: skip
 
     def save(self, path):
@@ -142,7 +141,7 @@ class Run:
                 "began with, or begin anew with another checkpoint file"
             )
         for step, was in enumerate(header["history"]["lr_factor"]):
-            if not math.isclose(factor(step), was):
+            if factor(step) != was:
                 raise FileError(
                     f"{path} is the checkpoint of another run: its schedule differs, which gave {was:g} at step {step}"
                 )
@@ -174,8 +173,10 @@ def read_checkpoint(path):
     for name, kind in needed.items():
         if not isinstance(header.get(name), kind):
             raise FileError(f"{path} is damaged: its header has no {name}, so no run can go on from it")
-    is_whole = "steps" in header["settings"] and {"stopped_early", "lr_factor"} <= header["history"].keys()
-    if not is_whole or "first_batch" not in header:
+    factors = header["history"].get("lr_factor")
+    is_whole = {"steps", "clip"} <= header["settings"].keys() and {"first_batch"} <= header.keys()
+    is_whole &= "stopped_early" in header["history"] and isinstance(factors, list) and all(map(is_real, factors))
+    if not is_whole:
         raise FileError(f"{path} is damaged, or of an older minipeft: its header does not say which run it belongs to")
     return header, arrays
 

@@ -32,7 +32,7 @@ def fit(
 
     batches: a function rng -> (ids, targets) or (ids, targets, mask), called once a step; or an iterable of such tuples (a
         list is gone through again and again)
-    schedule: (step, steps) -> factor of the learning rate, where step counts from 0
+    schedule: (step, steps) -> factor of the learning rate, where step counts from 0; the same whenever it is asked
     clip: largest norm of the gradient; None for no limit
     val: batches to evaluate on before the first step, every val_every steps and at the end
     patience: stop after so many evaluations without a better loss on val, and return to the best weights
@@ -49,7 +49,8 @@ def fit(
     if val == []:
         raise ValueError("val holds no batch: leave it out, or give it some")
     with computing(), sharing(model, workers) as (backpropagate, replicas):
-        run = Run(replicas, optimizer, steps, seed, rng, batches, val, (clip, val_every, patience))
+        options = {"clip": clip} | ({} if val is None else {"val_every": val_every, "patience": patience})
+        run = Run(replicas, optimizer, steps, seed, rng, batches, val, options)
         if resume and Path(checkpoint).exists():
             run.load(checkpoint, batches, lambda step: factor_at(schedule, step, steps))
         stream, history = take_batches(batches, rng, run.step), run.history

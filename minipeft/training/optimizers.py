@@ -12,15 +12,7 @@ BLOCK = 1 << 16  # numbers that are updated at a time: their gradient and moment
 
 
 def blocks(*arrays):
-    """The same short stretches of several arrays, as flat views: a long update then makes no long temporaries.
-
-    Raises: ValueError for an array in another order than C, of which there is no flat view: its update would be lost
-    """
-    if not all(array.flags.c_contiguous for array in arrays):
-        raise ValueError(
-            "an optimizer updates arrays in C order, and a parameter's .data is transposed or a part of another array: "
-            "give it np.ascontiguousarray of that"
-        )
+    """The same short stretches of several arrays, as flat views: a long update then makes no long temporaries."""
     flat = [array.reshape(-1) for array in arrays]
     for start in range(0, flat[0].size, BLOCK):
         yield [array[start : start + BLOCK] for array in flat]
@@ -79,6 +71,11 @@ class Optimizer:
         """One update of every parameter, at lr_factor times the learning rate of its group."""
         if not is_real(lr_factor) or lr_factor < 0:
             raise ValueError(f"lr_factor must be a number of at least 0, not {lr_factor!r}")
+        if not all(p.data.flags.c_contiguous and p.grad.flags.c_contiguous for p in self.parameters()):
+            raise ValueError(
+                "an optimizer updates arrays whose numbers lie in C order, and .data or .grad of a parameter is transposed "
+                "or a part of another array: give it np.ascontiguousarray of that"
+            )  # its flat view would be a copy, and the update lost
         self.steps += 1
         state = iter(self.state)
         for group in self.groups:
@@ -165,7 +162,7 @@ def clip_grad_norm(parameters, max_norm):
     """
     if max_norm is not None and not max_norm > 0:
         raise ValueError(f"max_norm must be above 0, or None for no limit, not {max_norm!r}")
-    parameters = list(parameters)  # gone through twice
+    parameters = list(parameters)  # an iterator would be used up by the norm
     norm = math.sqrt(sum(float(np.vdot(p.grad, p.grad)) for p in parameters))
     if max_norm is not None and norm > max_norm:
         for p in parameters:

@@ -143,7 +143,8 @@ def extreme_changes(model, amounts, block):
     told, seen = "", {}
     for path, p in model.named_parameters():
         if id(p) in amounts and (block is None or place(path)[0] == block):
-            share, text = amounts[id(p)][0], untypeset(amounts[id(p)][1])
+            share, text = amounts[id(p)]
+            text = untypeset(text)
             sign = text.rpartition(" ")[0]
             number, name = place(path.rpartition(".")[0] if sign == "ΔW" else path)
             seen.setdefault(sign, []).append((share, text, name if number is None else f"{name} of block {number}"))
