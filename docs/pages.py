@@ -12,9 +12,9 @@ import reference
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = {  # the pages of docs/, in the order of the navigation
-    "questions": "Questions people ask", "instruments": "Instruments", "huggingface": "Hugging Face",
-    "peft-files": "Files of peft", "speed": "Speed", "data": "Data", "design": "Design", "teaching": "Teaching",
-    "contributing": "Contributing",
+    "using": "Use it", "questions": "Questions people ask", "instruments": "Instruments",
+    "huggingface": "Hugging Face", "peft-files": "Files of peft", "speed": "Speed", "data": "Data", "design": "Design",
+    "teaching": "Teaching", "contributing": "Contributing",
 }  # fmt: skip
 
 
@@ -385,7 +385,7 @@ Then, after `. .venv/bin/activate`:
 | LoRA on a text of yours | `minipeft finetune FILE.txt` |
 | LoRA on your own GPT-2 folder | {own} |
 | an adapter to `peft`, and back | `minipeft export`, `minipeft import` |
-| in Python | [the functions](reference/index.rst), one example each |
+| in Python | [a program](docs/using.md#in-python); [the functions](reference/index.rst), one example each |
 | how do I ...? | [questions people ask](docs/questions.md) |
 
 ```{{toctree}}

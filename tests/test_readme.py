@@ -16,23 +16,19 @@ from minipeft.methods.lora import LoRALinear
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+USING = (ROOT / "docs" / "using.md").read_text(encoding="utf-8")
+(LISTING,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 
 
-def listing(name):
-    """The code of a class in the README."""
-    return next(block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if f"class {name}(" in block)
-
-
-@pytest.mark.parametrize(("layer", "method"), [(LoRALinear, "path"), (Beside, "forward")])
-def test_a_listing_is_the_source_word_for_word(layer, method):
-    assert inspect.getsource(getattr(layer, method)).strip() in listing(layer.__name__)
+def test_its_listing_is_the_source_word_for_word():
+    assert inspect.getsource(LoRALinear.path).strip() in LISTING
 
 
 def test_the_lora_of_the_listing_runs_inside_the_model():
     """Its path, put into the model as it stands there, computes and learns what the library's does."""
     names = {"Beside": Beside, "matmul": matmul, "outer": outer}
-    exec(compile(listing("LoRALinear"), "README.md", "exec"), names)
+    exec(compile(LISTING, "README.md", "exec"), names)
     models = [get_peft_model(load_base("symbols"), LoRA(r=2)) for _ in range(2)]
     for _, layer in models[1].walk():
         if isinstance(layer, LoRALinear):
@@ -43,10 +39,10 @@ def test_the_lora_of_the_listing_runs_inside_the_model():
     assert losses[0][2] < losses[0][0]
 
 
-def test_its_program_runs(tmp_path, monkeypatch, capsys):
-    program = README.split("## Use it")[1].split("```python\n")[1].split("```")[0]
+def test_the_program_of_using_runs(tmp_path, monkeypatch, capsys):
+    (program,) = re.findall(r"```python\n(.*?)```", USING, re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    exec(compile(program, "README.md", "exec"), {})
+    exec(compile(program, "docs/using.md", "exec"), {})
     bits = float(capsys.readouterr().out.split(" bits a character")[0])
     assert bits < 3
     assert (tmp_path / "climate.npz").exists()
@@ -62,22 +58,28 @@ def test_the_search_for_a_learning_rate_in_contributing_runs(capsys):
     assert all(rate in out for rate in ("0.001", "0.003", "0.01", "0.03", "0.1"))
 
 
-def test_its_commands_exist():
-    assert set(re.findall(r"`minipeft ([a-z_]+)", README)) <= COMMANDS.keys()
+def test_the_commands_that_are_named_exist():
+    for page in (README, USING):
+        named = set(re.findall(r"`minipeft ([a-z_]+)|^    minipeft ([a-z_]+)", page, re.MULTILINE))
+        assert {a or b for a, b in named} <= COMMANDS.keys()
+    assert set(re.findall(r"`minipeft ([a-z_]+)`", USING)) == COMMANDS.keys()
 
 
-def test_minutes_needs_and_paths_of_its_lessons_are_those_of_the_page_on_teaching():
+def test_the_lessons_of_the_readme_are_those_that_there_are():
+    lessons = re.findall(r"^- \[(\d\d [^]]*)\]\(notebooks/(\S+)\.ipynb\): ", README, re.MULTILINE)
+    assert [stem for _, stem in lessons] == sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    for title, stem in lessons:
+        number, _, words = title.partition(" ")
+        heading = (ROOT / "notebooks" / f"{stem}.md").read_text(encoding="utf-8")
+        assert heading.startswith(f"# {number}. {words}"), title
+
+
+def test_ways_through_the_course_are_those_of_the_page_on_teaching():
     page = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
-    sections = dict(re.findall(r"^## (\d\d) (.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
-    rows = re.findall(r"^\| (\d\d) \| \[.*\| (\d+) \| ([\d, ]*)\|$", README, re.MULTILINE)
-    assert [number for number, *_ in rows] == list(sections)
-    for number, minutes, needs in rows:
-        assert re.search(r"\*\*Time\*\*: (\d+) minutes", sections[number])[1] == minutes, number
-        first = re.search(r"\*\*Prerequisites\*\*: ([^;.]*)", sections[number])[1]
-        assert re.findall(r"\b\d\d\b", first) == re.findall(r"\d\d", needs), number
-    paths = re.findall(r"^\| [^|]* \| (?:the same, then )?(\d\d[\d, ]*) \| \d", page, re.MULTILINE)
-    ways = README.partition("Ways through it:")[2].partition("\n\n")[0]
-    assert set(re.findall(r"\d\d(?:, \d\d)+", " ".join(ways.split()))) == set(paths)
+    paths = re.findall(r"^\| [^|]* \| (\d\d[\d, ]*) \| \d", page, re.MULTILINE)
+    ways = re.findall(r"\d\d(?:, \d\d)+", " ".join(README.split("## The lessons")[1].split("\n- ")[0].split()))
+    assert ways
+    assert set(ways) <= set(paths)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -88,8 +90,9 @@ def test_the_files_that_a_page_links_to_exist(page):
     assert not missing
 
 
-@pytest.mark.parametrize("page", [README, CONTRIBUTING], ids=["README", "CONTRIBUTING"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/design.md"])
 def test_the_files_that_it_names_exist(page):
+    page = (ROOT / page).read_text(encoding="utf-8")
     names = re.findall(r"`((?:minipeft|notebooks|tests|docs|\.ci)/[\w./]*)`", page)
     names = [name for name in names if not re.search("NN|NAME", name)]
     assert names

@@ -1,11 +1,11 @@
-"""The table of all methods, in Markdown, from what the methods say of themselves: README and docs hold it between marks."""
+"""The methods in Markdown, from what they say of themselves: README holds them at a glance, docs/design.md their table."""
 
 import inspect
 import re
 
 from ..methods import METHODS
 
-BEGIN, END = "<!-- the table of METHODS, made by tests/tools/make_tables.py -->", "<!-- end of the table -->"
+END = "<!-- end of the table -->"
 
 
 def methods_table():
@@ -21,6 +21,21 @@ def methods_table():
     return "\n".join(rows)
 
 
+def methods_at_a_glance():
+    """All names on the command line, each a link to its source, by how it starts and whether it merges."""
+
+    def names(start, merges):
+        found = [n for n, m in METHODS.items() if (m.identity_at_init, m.merges) == (start, merges)]
+        return ", ".join(
+            f"[{name}]({inspect.getmodule(METHODS[name]).__name__.replace('.', '/')}.py)" for name in found
+        )
+
+    rows = ["| at the start | can be merged | cannot |", "|---|---|---|"]
+    for start, says in ((True, "as the base"), (False, "not as the base")):
+        rows.append(f"| {says} | {names(start, True)} | {names(start, False)} |")
+    return "\n".join(rows)
+
+
 def sentence(method):
     """The first sentence of a class docstring."""
     text = " ".join(inspect.getdoc(method).split("\n\n")[0].split())
@@ -33,10 +48,18 @@ def trains(method):
     return re.split(r"[;.]", " ".join(text.split()))[0]
 
 
+MADE = {  # by the line that stands before it
+    f"<!-- {what}, made by tests/tools/make_tables.py -->": made
+    for what, made in (("the table of METHODS", methods_table), ("METHODS at a glance", methods_at_a_glance))
+}
+
+
 def with_table(page):
     """A page with the table between its marks made anew.  Raises: ValueError where it has no marks"""
-    if page.count(BEGIN) != 1 or page.count(END) != 1:
-        raise ValueError(f"the page needs the lines {BEGIN} and {END} once each")
-    before, rest = page.split(BEGIN)
+    begins = [begin for begin in MADE if begin in page]
+    if len(begins) != 1 or page.count(begins[0]) != 1 or page.count(END) != 1:
+        raise ValueError(f"the page needs one of the lines {' and '.join(MADE)}, and {END}, once each")
+    (begin,) = begins
+    before, rest = page.split(begin)
     _, after = rest.split(END)
-    return f"{before}{BEGIN}\n\n{methods_table()}\n\n{END}{after}"
+    return f"{before}{begin}\n\n{MADE[begin]()}\n\n{END}{after}"

@@ -1,5 +1,5 @@
-"""Make what README.md and docs/design.md show of the methods anew, from the methods themselves: the table of METHODS, and
-docs/methods.png, four of them in the block.
+"""Make what README.md and docs/design.md show of the methods anew, from the methods themselves: METHODS at a glance, their
+table, and docs/methods.png, four of them in the block.
 
 python tests/tools/make_tables.py
 """
