@@ -521,11 +521,25 @@ def test_inspect_measures_every_array_and_shows_the_beginning_of_each_spectrum(r
     for path, layer in layers:
         for name, p in layer.own_parameters():
             shape = "{} × {}".format(*p.data.shape)
+            p.data = p.data.astype(np.float64)
             row = f"{path}.{name}  {shape:>12}  {np.linalg.norm(p.data):9.4f}  {abs(p.data).max():9.4f}\n"
             assert row in out
         values = np.linalg.svd(layer.delta(), compute_uv=False)
         shown = "  ".join(f"{value:.3f}" for value in values[: min(r, 8)])
         assert f"  {np.linalg.norm(layer.delta()):9.4f}  {r:4}  {shown}{end}\n" in out.partition(f"\n{path} ")[2]
+
+
+def test_inspect_measures_what_a_run_that_went_wrong_has_left(run):
+    model = get_peft_model(load_base("english", "float32"), LoRA(r=2, alpha=4))
+    for _, layer in wrappers_of(model):
+        for _, p in layer.own_parameters():
+            p.data[...] = 1e25  # its square is no float32
+    save_adapter(model, "large.npz")
+    status, out, err = run("inspect", "large.npz")
+    assert (status, err) == (0, "")
+    assert out.count("       128 × 2  1.600e+26  1.000e+25\n") == out.count(" × 2 ") > 0  # √256 · 1e25
+    assert "  5.120e+52     1  5.12e+52\n" in out  # s · 2 · 1e50 · √(128 · 128), with s = 2
+    assert "inf" not in out
 
 
 def test_a_fingerprint_that_is_cut_says_so(run):

@@ -28,7 +28,7 @@ def run(args):
     else:
         config, base, methods, arrays = read_adapter(args.file)
         methods = one_by_one(method for method, _ in methods)
-        check_numbers(args.file, arrays)
+        arrays = measurable(args.file, arrays)
         deltas = deltas_of(args.file, [method for method in methods if isinstance(method, LoRA)], arrays)
         sizes = ", ".join(f"{key} {value}" for key, value in config.items())
         lines = [
@@ -41,22 +41,28 @@ def run(args):
     print(f"\n{'array':{width}}  {'shape':>12}  {'norm':>9}  {'largest':>9}")
     for name, array in arrays.items():
         shape = spelled(" × ").join(map(str, array.shape))
-        print(f"{name:{width}}  {shape:>12}  {np.linalg.norm(array):9.4f}  {np.abs(array).max(initial=0):9.4f}")
+        print(f"{name:{width}}  {shape:>12}  {number(np.linalg.norm(array))}  {number(np.abs(array).max(initial=0))}")
     if deltas:
         print(f"\n{spelled('ΔW = s A B'):{width}}  {'norm':>9}  rank  singular values (the {SHOWN} largest at most)")
         for name, delta in deltas.items():
             values = np.linalg.svd(delta, compute_uv=False)
             values = values[values > 1e-6 * values.max(initial=0)]
-            shown = "  ".join(f"{value:.3f}" for value in values[:SHOWN]) or "all zero"
+            shown = "  ".join(number(value, 3).strip() for value in values[:SHOWN]) or "all zero"
             more = f"  and {len(values) - SHOWN} smaller" if len(values) > SHOWN else ""
-            print(f"{name:{width}}  {np.linalg.norm(delta):9.4f}  {len(values):4}  {shown}{more}")
+            print(f"{name:{width}}  {number(np.linalg.norm(delta))}  {len(values):4}  {shown}{more}")
 
 
-def check_numbers(path, arrays):
-    """What cannot be measured is no adapter's.  Raises: FileError"""
+def number(value, digits=4):
+    """Nine characters, for the norm of a run that went wrong, too."""
+    return f"{value:9.{digits}f}" if value < 1e4 else f"{value:9.{digits - 1}e}"
+
+
+def measurable(path, arrays):
+    """The arrays in float64, in which no square overflows.  Raises: FileError for what is no adapter's"""
     for name, array in arrays.items():
         if array.dtype.kind != "f" or not np.isfinite(array).all():
             raise FileError(f"{path}: {name} holds something other than finite numbers")
+    return {name: array.astype(np.float64) for name, array in arrays.items()}
 
 
 def deltas_of(path, loras, arrays):

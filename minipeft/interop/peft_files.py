@@ -191,9 +191,9 @@ def read_peft(path):
 
 
 def peft_contents(path):
-    """(settings that are on, {name: array}, {matrix: ΔW}) of an adapter of any kind, to look at; no model is needed."""
+    """(settings that are on, {name: array}, {matrix: ΔW}), in float64, of any adapter, to look at; no model is needed."""
     config, tensors, _ = read_peft(path)
-    arrays = {name: tensor.read() for name, tensor in tensors.items()}
+    arrays = {name: tensor.read().astype("float64") for name, tensor in tensors.items()}
     settings = {field: value for field, value in config.items() if value not in (None, False, "", [], {})}
     is_lora = config.get("peft_type") == "LORA" and not config.get("use_dora")  # s A B is not what DoRA changes W by
     deltas = peft_deltas(config, arrays) if is_lora else {}
