@@ -298,10 +298,15 @@ def test_lines_that_are_not_trained_on_are_not_said_to_be(run, tmp_path):
     assert prompt.strip(".,") in path.read_text("utf-8").replace(".", "").replace(",", "").split()
 
 
-def test_finetune_takes_a_shipped_text_by_its_name(run):
+def test_a_shipped_text_goes_by_its_name_where_there_is_no_such_file(run, tmp_path):
     status, out, _ = run("finetune", "recipes", "--steps", 1, "--length", 16, "--batch", 1)
     assert status == 0
     assert "stand in the training part" not in out
+    line = read_text("recipes").splitlines()[0]
+    check = ("generate", "--prompt", line, "--length", 0, "--check", "recipes")
+    assert "\n100% of it stands word for word in recipes" in run(*check)[1]
+    (tmp_path / "recipes").write_text("Nothing of it stands here.\n")
+    assert "\n0% of it stands word for word in recipes" in run(*check)[1]
 
 
 def test_finetune_says_when_what_is_held_out_is_trained_on(run, text):

@@ -15,7 +15,7 @@ import numpy as np
 from ..files import FileError, NotWritten, check_place
 from ..lab.ledger import count_parameters
 from ..methods import METHODS, PrefixTuning, PromptTuning, get_peft_model, save_adapter
-from ..training import AdamW, base_names, evaluate, fit, read_text, split_lines, text_batches, text_windows
+from ..training import AdamW, base_names, evaluate, fit, split_lines, text_batches, text_windows
 from ..training.checkpoints import read_checkpoint
 from ..training.data import TEXTS
 from ..training.workers import suitable_workers
@@ -207,8 +207,7 @@ def beginning(text):
 def read(args, base, T):
     """(training ids, held-out ids, held-out text, share of its lines that are trained on, too) of the file, with a word on
     what had to be replaced."""
-    is_shipped = args.file in TEXTS and not os.path.lexists(args.file)
-    text = read_text(args.file) if is_shipped else read_text_file(args.file)
+    text = read_text_file(args.file)
     unknown = base.unknown(text)
     if unknown:
         print(lost(unknown))

@@ -18,7 +18,11 @@ def add_arguments(parser):
     add("--temperature", type=float, default=0.7, help="0 is greedy; higher is wilder (default: 0.7)")
     add("--top-k", type=at_least(1), help="draw only from the k likeliest tokens")
     add("--seed", type=at_least(0), default=0, help="of the draws (default: 0)")
-    add("--check", metavar="FILE.txt", help="say what share of it stands word for word in this text")
+    add(
+        "--check",
+        metavar="FILE.txt",
+        help="say what share of it stands word for word in this text, or in a shipped one",
+    )
 
 
 def run(args):

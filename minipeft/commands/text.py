@@ -16,7 +16,8 @@ from ..interop import load_gpt2, load_tokenizer
 from ..interop import tokenizer as pieces
 from ..methods.wrapper import virtual_tokens
 from ..model import GPT2
-from ..training import base_names, load_base, load_tokens
+from ..training import base_names, load_base, load_tokens, read_text
+from ..training.data import TEXTS
 
 BASE = "a shipped base, a GPT-2 folder, or a name on the Hugging Face Hub"
 
@@ -138,7 +139,12 @@ def line(text):
 
 
 def read_text_file(path):
-    """The text of a file.  Raises: OSError; ValueError if it is not UTF-8, or no text at all"""
+    """The text of a file, or where there is none of this name, a shipped one.
+
+    Raises: OSError; ValueError if it is not UTF-8, or no text at all
+    """
+    if path in TEXTS and not os.path.lexists(path):
+        return read_text(path)
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
