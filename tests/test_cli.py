@@ -254,10 +254,12 @@ def test_finetune_improves_the_held_out_text_and_says_by_how_much(run, text, mon
     base, tuned = load_base("english", "float32"), load_adapter(load_base("english", "float32"), "adapter.npz")
     before, after = (evaluate(model, text_windows(held_out, 60, 16)) for model in (base, tuned))
     best = before._replace(loss=min(histories[0].val_loss))
+    its_step = histories[0].val_step[histories[0].val_loss.index(best.loss)]
     measured = tokens.decode(held_out[1 : before.tokens + 1])
     bits = [one.bits_a_character(measured) for one in (before, after, best)]
     assert bits[1] < bits[0] - 0.05
-    assert "held-out text: {:.3f} -> {:.3f} bits a character, best of the run {:.3f}\n".format(*bits) in out
+    said = "held-out text: {:.3f} -> {:.3f} bits a character, best of the run {:.3f} after {} steps\n"
+    assert said.format(*bits, its_step) in out
     perplexity = [one.perplexity for one in (before, after, best)]
     assert "perplexity a token: {:.1f} -> {:.1f}, best of the run {:.1f}; ".format(*perplexity) in out
     trained = sum(array.size for array in read_npz("adapter.npz", "adapter")[1].values())
@@ -478,7 +480,14 @@ def test_an_option_that_is_not_there_is_answered_with_those_that_are(capsys):
 def test_a_held_out_text_that_got_worse_is_called_so(lr, worse, run, text):
     status, out, _ = run("finetune", text, "--steps", 3, "--length", 40, "--lr", lr)
     assert status == 0
-    assert ("worse than before: try a smaller rate than --lr 1e+09" in out) is worse
+    times = 3 * 8 * 40 / len(load_tokens().encode(split_lines(text.read_text(encoding="utf-8"))[0]))
+    hint = f"and has met each sentence {times:.0f} times: try fewer than --steps 3, or a smaller rate than --lr 1e+09\n"
+    assert (f"it reads this text worse than before, {hint}" in out) is worse
+
+
+def test_a_prompt_that_ends_with_a_space_is_told_that_it_should_not(run):
+    notes = [run("generate", "--prompt", prompt, "--length", 3)[1] for prompt in ("The cat ", "The cat")]
+    assert [note.startswith("The prompt ends with a space") for note in notes] == [True, False]
 
 
 def test_a_greedy_text_is_the_same_each_time(run):

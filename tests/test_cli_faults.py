@@ -477,7 +477,9 @@ def test_what_is_written_reads_as_one_text_with_its_prompt(make, prompt, run, gp
     tokenizer = gpt2(make())
     status, out, _ = run("generate", "--base", "gpt2", "--prompt", prompt, *GREEDY)
     assert status == 0
-    assert out == continued(tokenizer, prompt)[1] + "\n"
+    *notes, written = out.split("better leave it out.\n")
+    assert written == continued(tokenizer, prompt)[1] + "\n"
+    assert not notes or prompt.endswith(" ")
 
 
 @TOKENIZERS
@@ -548,7 +550,7 @@ def test_a_fingerprint_that_is_cut_says_so(run):
 
 
 def test_a_prompt_of_which_the_model_sees_the_end_says_so(run):
-    _, out, _ = run("generate", "--prompt", "the sea " * 60, "--length", 3)
+    _, out, _ = run("generate", "--prompt", "the sea" + " the sea" * 59, "--length", 3)
     assert re.match(r"The prompt has \d\d\d tokens; the model sees the last 64 of them", out)
     assert "sees the last" not in run("generate", "--prompt", "the sea " * 8, "--length", 3)[1]
 

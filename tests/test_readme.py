@@ -58,11 +58,13 @@ def test_the_search_for_a_learning_rate_in_contributing_runs(capsys):
     assert all(rate in out for rate in ("0.001", "0.003", "0.01", "0.03", "0.1"))
 
 
+def commands(page):
+    return set(re.findall(r"(?:`|^    )minipeft ([a-z_]+)", page, re.MULTILINE))
+
+
 def test_the_commands_that_are_named_exist():
-    for page in (README, USING):
-        named = set(re.findall(r"`minipeft ([a-z_]+)|^    minipeft ([a-z_]+)", page, re.MULTILINE))
-        assert {a or b for a, b in named} <= COMMANDS.keys()
-    assert set(re.findall(r"`minipeft ([a-z_]+)`", USING)) == COMMANDS.keys()
+    assert commands(README) <= COMMANDS.keys()
+    assert commands(USING) == COMMANDS.keys()
 
 
 def test_the_lessons_of_the_readme_are_those_that_there_are():

@@ -43,7 +43,8 @@ def run(args):
         print(f"{', '.join(TORCH)} are not all installed: minipeft is timed alone.")
     contestants = ["lora", "full", *(["torch"] if beside else [])]
     print(f"float32, {args.threads} core(s); median ms a step, and peak MiB above what imports take\n")
-    print(f"{'size':6} {'LoRA':>14} {'full':>14} {'LoRA torch+peft':>18}   LoRA/full  LoRA/torch  memory/torch")
+    timed = f"{'LoRA: ms MiB':>14} {'full: ms MiB':>14} {'torch+peft: ms MiB':>18}"
+    print(f"{'size':6} {timed}   LoRA/full  LoRA/torch  memory/torch")
     for size in args.sizes:
         workers = args.workers or (min(args.threads, 4) if SIZES[size][2] >= LARGE else 1)
         turns = [

@@ -86,15 +86,20 @@ def run(args):
     history, place, problem = train_and_save(args, model, text_batches(train, T, N), AdamW(model, lr), options)
     after = evaluate(model, windows)
     of_it = f" (its first {before.tokens:,} of {len(held_out):,} tokens)" if before.tokens + 1 < len(held_out) else ""
-    best = before._replace(loss=min(history.val_loss))
+    lowest, its_step = min(zip(history.val_loss, history.val_step, strict=True))
+    best = before._replace(loss=lowest)
     print(
         f"held-out text{of_it}: {before.bits_a_character(measured):.3f} -> {after.bits_a_character(measured):.3f} bits a "
-        f"character, best of the run {best.bits_a_character(measured):.3f}\n"
+        f"character, best of the run {best.bits_a_character(measured):.3f} after {its_step} steps\n"
         f"perplexity a token: {before.perplexity:.1f} -> {after.perplexity:.1f}, best of the run {best.perplexity:.1f}; "
         "between bases with other tokens compare the bits"
     )
     if after.loss > before.loss:
-        print(f"it reads this text worse than before: try a smaller rate than --lr {lr:g}")
+        times = args.steps * N * T / len(train)
+        print(
+            f"it reads this text worse than before, and has met each sentence {times:.0f} times: try fewer than "
+            f"--steps {args.steps}, or a smaller rate than --lr {lr:g}"
+        )
     if seen > MOST_SEEN:
         print(f"{seen:.0%} of the held-out lines stand in the training part, too: on new text it may be worse")
     print(f"before | {written_before}\nafter  | {line(write(base, prompt, 40))}")

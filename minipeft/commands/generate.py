@@ -32,7 +32,10 @@ def run(args):
         load_adapter(base.model, args.adapter)
     if unknown := base.unknown(args.prompt):
         print(lost(unknown))
-    given, taken = len(base.encode(args.prompt)), len(seen(base, args.prompt))
+    ids = base.encode(args.prompt)
+    if args.prompt.endswith(" ") and list(base.encode(f"{args.prompt}the")[: len(ids)]) != list(ids):
+        print("The prompt ends with a space, which belongs to the token of the next word: better leave it out.")
+    given, taken = len(ids), len(seen(base, args.prompt))
     if taken < given:
         print(f"The prompt has {given} tokens; the model sees the last {taken} of them, half of its window.")
     written = write(base, args.prompt, args.length, args.temperature, args.top_k, args.seed)
