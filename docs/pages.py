@@ -317,7 +317,6 @@ def home(course, drawings):
     timed = "\n".join(f"<li>{to(lesson, words)}, {lesson.minutes} minutes</li>" for lesson, words in begin)
     folder = "docs/huggingface.md#one-text-one-command"
     own = f'`pip install -q -e ".[hf]"`, then `minipeft finetune FILE.txt --base FOLDER`: [what the folder needs]({folder})'
-    perplexity = after.split(". ")[0] + "."
     return f"""---
 hide-toc: true
 ---
@@ -346,6 +345,7 @@ beside its code.</p>
 <p>One command teaches the model a text of yours; what it has learned is one small file:</p>
 <ul>
 <li><a href="#use-it">one command to try it</a></li>
+<li><a href="docs/using.html">a text of yours</a>, step by step</li>
 <li><a href="docs/huggingface.html#one-text-one-command">LoRA on your own GPT-2</a></li>
 <li><a href="reference/methods.html">all methods side by side</a></li>
 <li><a href="docs/questions.html">questions people ask</a>, such as
@@ -359,7 +359,7 @@ beside its code.</p>
 
 <dl class="samples">{'</dl><dl class="samples">'.join(pairs)}</dl>
 
-{perplexity} So small a model does not write good sentences. But one can see what it is writing about.
+{after}
 
 ## Four methods in one block
 
