@@ -30,8 +30,8 @@ def methods_at_a_glance():
             f"[{name}]({inspect.getmodule(METHODS[name]).__name__.replace('.', '/')}.py)" for name in found
         )
 
-    rows = ["| before training | can be folded into W | cannot |", "|---|---|---|"]
-    for start, says in ((True, "as the base"), (False, "not as the base")):
+    rows = ["| starts | can be folded into W | cannot |", "|---|---|---|"]
+    for start, says in ((True, "as the base"), (False, "elsewhere")):
         rows.append(f"| {says} | {names(start, True)} | {names(start, False)} |")
     return "\n".join(rows)
 
