@@ -208,10 +208,18 @@ def write_npz(path, header, arrays):
     text = np.frombuffer(json.dumps(header, default=np.generic.item).encode(), np.uint8)
     try:
         with replacing(path, header.get("kind")) as file:
-            np.savez(file, header=text, **arrays)
+            savez(file, header=text, **arrays)
     except (FileError, NotWritten) as error:
         error.path, error.again = Path(path), lambda other: write_npz(other, header, arrays)
         raise
+
+
+def savez(file, **arrays):
+    """As np.savez, which before NumPy 2 leaves the archive open where writing fails: its end is then tried once more."""
+    with zipfile.ZipFile(file, "w") as npz:
+        for name, array in arrays.items():
+            with npz.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
 
 
 def read_npz(path, kind):

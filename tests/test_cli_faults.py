@@ -25,6 +25,7 @@ from minipeft import (
     GPT2Config,
     LoRA,
     Method,
+    files,
     generate,
     get_peft_model,
     load_adapter,
@@ -743,7 +744,7 @@ def test_python_started_in_such_a_terminal(settings, shell, tmp_path):
 
 def full(folder, monkeypatch):
     """Whatever is written to the folder ends with a full disk, when half of it is written."""
-    savez = np.savez
+    savez = files.savez
 
     def half(file, **arrays):
         if Path(file.name).parent == Path(folder).resolve():
@@ -751,7 +752,7 @@ def full(folder, monkeypatch):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         savez(file, **arrays)
 
-    monkeypatch.setattr(np, "savez", half)
+    monkeypatch.setattr(files, "savez", half)
 
 
 def test_an_adapter_that_finds_no_place_goes_to_another(run, tmp_path, monkeypatch):
@@ -886,13 +887,13 @@ def test_a_limit_on_files_is_reported_with_the_path(command, name, shell, tmp_pa
 def killed_while_writing(tmp_path, name):
     """A process that is killed in the middle of writing `name`, and the part that it leaves."""
     code = f"""
-import os, signal, numpy as np
-from minipeft.files import write_npz
+import os, signal
+from minipeft import files
 def half(file, **arrays):
     file.write(b"half"); file.flush()
     os.kill(os.getpid(), signal.SIGKILL)
-np.savez = half
-write_npz({name!r}, {{"kind": "adapter"}}, {{}})
+files.savez = half
+files.write_npz({name!r}, {{"kind": "adapter"}}, {{}})
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(OURS)})
     assert done.returncode == -signal.SIGKILL

@@ -308,7 +308,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
         args[0].write(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(np, "savez", breaks)
+    monkeypatch.setattr("minipeft.files.savez", breaks)
     with pytest.raises(OSError, match="disk full"):
         write_npz(path, {"kind": "thing"}, {"x": np.arange(4)})
     assert list(read_npz(path, "thing")[1]["x"]) == [0, 1, 2]
