@@ -1,5 +1,6 @@
 """What the tests look at: a tiny model, every layer with inputs that fit it, every method, and a look into closures."""
 
+import inspect
 import re
 from copy import deepcopy
 from dataclasses import fields
@@ -86,7 +87,8 @@ def counted(method, config):
     Alternatives stand between semicolons, "r d_in numbers for each target, if train is A"; the last that holds counts.
     A sum may go over several settings: "d_out numbers for each target and d_in numbers for each of feedforward".
     """
-    text = " ".join(re.split(r"\n\s*\n|\n    [A-Z][\w ]*:", re.split(r"Trains:\s*", method.__doc__)[1])[0].split())
+    about = inspect.getdoc(method).split("Trains:")[1]  # getdoc: Python 3.13 takes the indentation away by itself
+    text = " ".join(re.split(r"\n\s*\n|\n[A-Z][\w ]*:", about)[0].split())
     chosen = [one for one in re.split(r"[;.] ?", text) if one and holds(one, method)][-1]
     names = {"V": config.vocab_size, "D": config.n_embd, "F": 4 * config.n_embd, "H": config.n_head}
     names |= {name: value for name, value in (vars(config) | vars(method)).items() if type(value) in (int, float)}
